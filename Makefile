@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The verbs of this project. Each installs what it needs; `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+# molecule and ansible-lint look up their helpers in PATH; one ANSIBLE_HOME per checkout keeps two checkouts of the
+# same folder name out of each other's molecule folders.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export PYTHONDONTWRITEBYTECODE := 1
+export LC_ALL := C.UTF-8
+unexport PYTHONPATH VIRTUAL_ENV PYTHONHOME
+
+# ONLY=pattern chooses bench rows; SCENARIO=name one molecule scenario; ARGS=... goes to ansible-playbook or pytest.
+ONLY ?=
+ARGS ?=
+SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(sort $(wildcard molecule/*/molecule.yml)))
+
+CODE := $(wildcard module_utils library filter_plugins inventory_plugins playbooks roles tests molecule tools)
+
+.PHONY: help setup setup-tests demo test check lint unit test-lab fix bench lab-up lab-down lock clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## install system packages that are missing and the locked virtual environment
+	@tools/bootstrap
+
+setup-tests:
+	@tools/bootstrap --tests
+
+demo: ## build, install, boot and prove a Xen host on the embedded lab
+	@tools/demo $(ARGS)
+
+test: check test-lab ## check, then every molecule scenario on the lab
+
+check: lint unit ## linters, types, unit and property tests (no virtual machine)
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy --strict module_utils/vouch
+	yamllint --strict .
+	ansible-lint
+
+unit: setup-tests
+	python -m pytest tests -m 'not lab' $(ARGS)
+
+test-lab: setup-tests ## molecule scenarios on the lab (SCENARIO=name for one)
+	@set -- $(SCENARIO); [ "$$#" -gt 0 ] || { echo "no molecule scenario found" >&2; exit 1; }; \
+	for scenario in "$$@"; do \
+	    echo "== molecule: $$scenario"; \
+	    molecule test --scenario-name "$$scenario" </dev/null; \
+	done
+
+fix: setup ## let the tools mend formatting, imports and licence lines
+	tools/headers
+	python tools/readmes
+	ruff check --fix $(CODE)
+	ruff format $(CODE)
+
+bench: setup-tests ## measure; print a table, write build/bench.json (ONLY=pattern for some rows)
+	python -m tests.bench --only '$(ONLY)' $(ARGS)
+
+lab-up: setup ## make and start the lab's machines
+	ansible-playbook playbooks/lab.yml -e lab_state=started $(ARGS)
+
+lab-down: setup ## stop and remove the lab's machines; leaves no process, socket or loop device
+	ansible-playbook playbooks/lab.yml -e lab_state=absent $(ARGS)
+
+lock: setup ## renew requirements.lock from requirements.in
+	python -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
+	build/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --upgrade --no-header \
+	    --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock requirements.in
+
+clean: ## remove what was built; run lab-down first, caches outside the tree stay
+	@[ ! -x .venv/bin/ansible-playbook ] || [ ! -e playbooks/lab.yml ] || $(MAKE) lab-down
+	rm -rf build .ansible .mypy_cache .ruff_cache .pytest_cache .hypothesis
