@@ -1,0 +1,1 @@
+"""Frozen types and their algebra; no I/O, no policy."""
