@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Attestation results as EAR: claims, and the JWT (ES256) that carries them to other relying parties.
+
+Written is the dialect of draft-ietf-rats-ear-03 (``ear_status``); read is also the one before it (``ear.status``,
+profile ``tag:github.com,2023:veraison/ear``), which the first implementations speak.
+
+Ours are the claims that begin with ``vouch_``. ``exp`` (RFC 7519, 4.1.4) makes the result expire for readers that know
+nothing of us.
+
+Source: draft-ietf-rats-ear-03, 3; draft-ietf-rats-ar4si-09, 2.3; RFC 9711, 4; RFC 7515; RFC 7518, 3.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from joserfc import jwk, jws
+from joserfc.errors import JoseError
+
+from ..errors import ParseError, UsageError
+from ..model.finding import Verdict, deny
+from ..parse.canonical import dump_canonical, load_json
+from ..parse.fields import Fields, decode_base64
+from .result import DONE, STAGES, UNREACHED, AttestationResult
+
+PROFILE = "tag:ietf.org,2026:rats/ear#03"
+OLD_PROFILE = "tag:github.com,2023:veraison/ear"
+DEVELOPER = "https://vouch.invalid"
+"""Who made the appraiser; ``.invalid`` (RFC 2606) because the project owns no domain."""
+
+ALGORITHM = "ES256"
+MAX_TOKEN_BYTES = 1 << 20
+HOST = "host"
+
+VECTOR = (
+    "instance-identity",
+    "configuration",
+    "executables",
+    "file-system",
+    "hardware",
+    "runtime-opaque",
+    "storage-opaque",
+    "sourced-data",
+)
+"""Members of the trustworthiness vector (AR4SI, 2.3.4)."""
+
+AFFIRMED, UNSAFE, CONTRAINDICATED, UNRECOGNIZED, CRYPTO_FAILED = 2, 32, 96, 97, 99
+"""AR4SI trustworthiness claims we make."""
+
+_STAGE_CLAIMS: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        "evidence": ("instance-identity", CRYPTO_FAILED),
+        "identity": ("instance-identity", UNRECOGNIZED),
+        "quote": ("instance-identity", CRYPTO_FAILED),
+        "counters": ("instance-identity", CONTRAINDICATED),
+        "boot": ("configuration", CONTRAINDICATED),
+        "logs": ("executables", CRYPTO_FAILED),
+        "contents": ("executables", CONTRAINDICATED),
+        "roti": ("file-system", CONTRAINDICATED),
+        "channel": ("instance-identity", CONTRAINDICATED),
+        "guests": ("runtime-opaque", CONTRAINDICATED),
+    }
+)
+"""What a stage that failed says: its claim and the value of it."""
+
+_PROVEN_BY: Mapping[str, str] = MappingProxyType(
+    {
+        "hardware": "quote",
+        "configuration": "boot",
+        "executables": "contents",
+        "file-system": "roti",
+        "instance-identity": "channel",
+    }
+)
+"""Which stage has to be behind us before a claim is affirmed."""
+
+_TOKEN = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarSubmodule:
+    """One appraised part."""
+
+    status: Verdict
+    vector: Mapping[str, int]
+    policy_ids: tuple[str, ...]
+    extensions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ear:
+    """The claims of one attestation result. Its signature was checked where ``verify_ear`` made it."""
+
+    profile: str
+    issued_at_s: int
+    expires_at_s: int | None
+    developer: str
+    build: str
+    submodules: Mapping[str, EarSubmodule]
+    extensions: Mapping[str, Any]
+
+
+def ear_claims(result: AttestationResult, *, build: str) -> dict[str, Any]:
+    """Return the claims of ``result``.
+
+    Args:
+        result: What the appraisal found.
+        build: Name and version of the appraiser.
+    """
+    submodule: dict[str, Any] = {
+        "ear_status": result.verdict.value,
+        "ear_trustworthiness_vector": trust_vector(result),
+        "ear_appraisal_policy_ids": [f"urn:vouch:policy:sha256:{result.policy_digest.hex()}"],
+        "vouch_host_id": result.host_id,
+        "vouch_stage": result.stage,
+        "vouch_findings": [finding.as_dict() for finding in result.findings],
+    }
+    for name, value in (
+        ("vouch_evidence_sha256", result.evidence_digest),
+        ("vouch_ak_name", result.ak_name),
+        ("vouch_release_id", result.release_id),
+        ("vouch_pcr4_expected", result.pcr4_expected),
+        ("vouch_pcr4_found", result.pcr4_found),
+    ):
+        if value is not None:
+            submodule[name] = value.hex()
+    claims: dict[str, Any] = {
+        "eat_profile": PROFILE,
+        "iat": result.issued_at_s,
+        "exp": result.expires_at_s,
+        "ear_verifier_id": {"developer": DEVELOPER, "build": build},
+        "submods": {HOST: submodule},
+    }
+    if result.nonce:
+        claims["eat_nonce"] = result.nonce.hex()
+    return claims
+
+
+def trust_vector(result: AttestationResult) -> dict[str, int]:
+    """Return the AR4SI claims: affirmed where the proving stage is behind us, and what the failed stage says.
+
+    A claim that no stage decided is left out, which reads as "no claim".
+    """
+    if result.stage == UNREACHED:
+        return {}
+    reached = len(STAGES) if result.stage == DONE else STAGES.index(result.stage)
+    vector = {claim: AFFIRMED for claim, stage in _PROVEN_BY.items() if STAGES.index(stage) < reached}
+    if result.verdict is Verdict.WARNING:
+        vector["configuration"] = UNSAFE
+    if result.verdict is Verdict.CONTRAINDICATED:
+        claim, value = _STAGE_CLAIMS[result.stage] if result.stage != DONE else ("configuration", CONTRAINDICATED)
+        vector[claim] = value
+    return vector
+
+
+def sign_ear(claims: Mapping[str, Any], private_key_pem: bytes) -> str:
+    """Return the JWT of ``claims``.
+
+    Args:
+        claims: From ``ear_claims``.
+        private_key_pem: P-256 key of the appraiser, PKCS#8 PEM without password.
+
+    Raises:
+        UsageError: ``ear.key`` for another kind of key.
+    """
+    key = _import(private_key_pem)
+    if not key.is_private:
+        raise UsageError("signing needs the private key", code="ear.key")
+    return jws.serialize_compact({"alg": ALGORITHM, "typ": "JWT"}, dump_canonical(claims), key, algorithms=[ALGORITHM])
+
+
+def verify_ear(token: bytes | str, public_key: bytes | Mapping[str, str]) -> Ear:
+    """Return the claims of a JWT that was signed by ``public_key``.
+
+    Args:
+        token: Compact serialisation.
+        public_key: P-256 key, PEM or JWK. The algorithm comes from it, never from the token.
+
+    Raises:
+        EvidenceError: ``ear.token.malformed``, ``ear.algorithm.mismatch``, ``ear.signature.invalid`` or
+            ``ear.claims.malformed``.
+        UsageError: ``ear.key`` for another kind of key.
+
+    Trust: the token is anybody's; afterwards the claims are the key owner's. Expiry is the caller's to check.
+    """
+    key = _import(public_key)
+    raw = token.encode("utf-8", "replace") if isinstance(token, str) else token
+    match = _TOKEN.match(raw) if len(raw) <= MAX_TOKEN_BYTES else None
+    if match is None:
+        raise deny("ear.token.malformed", "ear", expected="three base64url parts", actual=raw[:60])
+    _check_header(match[1])
+    try:
+        verified = jws.deserialize_compact(raw, key, algorithms=[ALGORITHM])
+    except (JoseError, ValueError) as error:
+        raise deny("ear.signature.invalid", "ear", expected="a signature by the given key", actual=error) from None
+    try:
+        return parse_ear(load_json(verified.payload, limit_bytes=MAX_TOKEN_BYTES))
+    except ParseError as error:
+        raise deny("ear.claims.malformed", "ear", expected=error.field, actual=error.problem) from None
+
+
+def parse_ear(value: Any) -> Ear:
+    """Return the claims of a JSON claims-set.
+
+    Raises:
+        ParseError: for a missing or malformed claim, an unknown profile, no submodule, or a status better than its
+            own vector. Unknown claims are kept: the format is open to extensions.
+
+    Trust: nothing is proven by reading claims; ``verify_ear`` checks who made them.
+    """
+    fields = Fields(value, "ear")
+    profile = fields.text("eat_profile", maximum_chars=256)
+    if profile not in (PROFILE, OLD_PROFILE):
+        raise fields.fail("eat_profile", "is a profile we do not know")
+    prefix, joint = ("ear_", "_") if profile == PROFILE else ("ear.", "-")
+    verifier = fields.object(f"{prefix}verifier{joint}id")
+    submodules = fields.object("submods").rest()
+    if not submodules:
+        raise fields.fail("submods", "is empty")
+    ear = Ear(
+        profile=profile,
+        issued_at_s=fields.integer("iat"),
+        expires_at_s=fields.integer("exp") if fields.has("exp") else None,
+        developer=verifier.text("developer", maximum_chars=512),
+        build=verifier.text("build", maximum_chars=512),
+        submodules=MappingProxyType({name: _submodule(item, prefix, joint) for name, item in submodules.items()}),
+        extensions=MappingProxyType(dict(fields.rest())),
+    )
+    verifier.done()
+    return ear
+
+
+def _submodule(value: Any, prefix: str, joint: str) -> EarSubmodule:
+    fields = Fields(value, "ear.submods")
+    vector_name = f"{prefix}trustworthiness{joint}vector"
+    status = Verdict(fields.choice(f"{prefix}status", *(item.value for item in Verdict)))
+    vector: dict[str, int] = {}
+    if fields.has(vector_name):
+        inner = fields.object(vector_name)
+        vector = {name: inner.integer(name, minimum=-128, maximum=127) for name in VECTOR if inner.has(name)}
+        inner.done()
+    if any(_rank(_tier(item)) > _rank(status) for item in vector.values()):
+        raise fields.fail(f"{prefix}status", f"{status.value} is better than its trustworthiness vector")
+    return EarSubmodule(
+        status=status,
+        vector=MappingProxyType(vector),
+        policy_ids=_policy_ids(fields, prefix, joint),
+        extensions=MappingProxyType(dict(fields.rest())),
+    )
+
+
+def _policy_ids(fields: Fields, prefix: str, joint: str) -> tuple[str, ...]:
+    if prefix == "ear_":
+        name = f"{prefix}appraisal_policy_ids"
+        found = fields.array(name, maximum=64) if fields.has(name) else []
+    else:
+        name = f"{prefix}appraisal{joint}policy{joint}id"
+        found = [fields.take(name)] if fields.has(name) else []
+    if not all(isinstance(item, str) for item in found):
+        raise fields.fail(name, "is no text", "parse.field.type")
+    return tuple(found)
+
+
+def _tier(value: int) -> Verdict:
+    """Return the tier of one trustworthiness claim (AR4SI, 2.3.2; negative values mirror the positive ones)."""
+    size = value if value >= 0 else -value - 1
+    if size < 2:
+        return Verdict.NONE
+    if size < 32:
+        return Verdict.AFFIRMING
+    return Verdict.WARNING if size < 96 else Verdict.CONTRAINDICATED
+
+
+def _rank(verdict: Verdict) -> int:
+    """Order tiers by how bad they are; "none" claims nothing and so excuses nothing."""
+    return {Verdict.AFFIRMING: 0, Verdict.NONE: 0, Verdict.WARNING: 1, Verdict.CONTRAINDICATED: 2}[verdict]
+
+
+def _check_header(part: bytes) -> None:
+    raw = decode_base64(part.decode("ascii").replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4))
+    try:
+        header = load_json(raw or b"", limit_bytes=4096)
+    except ParseError as error:
+        raise deny("ear.token.malformed", "ear", expected="a JSON header", actual=error.problem) from None
+    if not isinstance(header, dict) or not set(header) <= {"alg", "typ", "kid"}:
+        raise deny("ear.token.malformed", "ear", expected="a header of alg, typ and kid", actual=header)
+    if header.get("alg") != ALGORITHM:
+        raise deny("ear.algorithm.mismatch", "ear", expected=ALGORITHM, actual=header.get("alg"))
+
+
+def _import(key: bytes | Mapping[str, str]) -> jwk.ECKey:
+    try:
+        imported = jwk.ECKey.import_key(dict(key) if isinstance(key, Mapping) else key)
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"no P-256 key: {type(error).__name__}", code="ear.key") from None
+    if imported.curve_name != "P-256":
+        raise UsageError(f"ES256 takes a P-256 key, not {imported.curve_name}", code="ear.key")
+    return imported

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host's evidence against enrolment, releases and policy: the whole appraisal, in its order.
+
+ 1. evidence   the container is well formed
+ 2. identity   the host is enrolled, and with an attestation key that cannot sign anything but what its TPM made
+ 3. quote      signature, TPM_GENERATED, type, signer, our nonce and the statement by inclusion, selection, values;
+               the statement is this host's
+ 4. counters   clock and counters of the TPM did not go backwards
+ 5. boot       the stated release is one we accept; PCR 4 is that release's; the firmware registers are the baseline
+ 6. logs       the VM verifier's log replays to PCR 14, the measurement list to PCR 10
+ 7. contents   every event and every measurement is accounted for
+ 8. roti       the installer proved what it wrote
+ 9. channel    the key we spoke to is the one stated and the one enrolled
+10. guests     none can be stated yet
+
+A stage reports all it finds; the first stage that denies is the last one. Nothing is parsed before what covers it is
+verified: the logs come after the registers they replay to.
+
+The caller still owes: a nonce of its own, random, used once, and a short time between asking and calling this.
+
+Source: docs/proof.md, "Appraisal"; RFC 9334, 7; RFC 9683, 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..check.bootpcrs import check_baseline, check_pcr4, pcr4_values
+from ..check.eventlog14 import check_events, replay_log
+from ..check.identity import check_ak_public
+from ..check.imarules import ReplayedIma, check_ima, replay_ima
+from ..check.quote import VerifiedQuote, verify_quote
+from ..errors import EvidenceError, ParseError, UsageError, shown
+from ..model.boot import boot_aggregate
+from ..model.digest import sha256
+from ..model.enrolment import FIRMWARE_PCRS, FIRST_BOOT_PCRS, Enrolment
+from ..model.evidence import Evidence
+from ..model.finding import Finding, Severity, deny, verdict_of
+from ..model.ima import IMA_PCR, ImaResume
+from ..model.key import AkPublic
+from ..model.release import DEBUG
+from ..parse.cel import CelRecord
+from .references import Reference, References
+from .result import DONE, AttestationResult
+
+COUNTER_CODES = frozenset({"quote.clock.backwards", "quote.statement.clock"})
+"""Denials of the quote check that are about time: they belong to stage 4."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostAppraisal:
+    """The result, and the enrolment to store with it: advanced when the evidence was accepted, else None."""
+
+    result: AttestationResult
+    enrolment: Enrolment | None
+
+
+def appraise_host(
+    data: bytes,
+    *,
+    host_id: str,
+    nonce: bytes,
+    channel_key: str,
+    enrolment: Enrolment | None,
+    references: References,
+    now_s: int,
+) -> HostAppraisal:
+    """Return the result for one host.
+
+    Args:
+        data: Evidence as received.
+        host_id: The host that was asked.
+        nonce: The 32 bytes it was asked with.
+        channel_key: Host key of the SSH connection the evidence came through (``ssh-ed25519 AAAA...``).
+        enrolment: What is known of the host; None when it is not enrolled.
+        references: Policy and releases.
+        now_s: Unix seconds.
+
+    Returns:
+        A result with verdict AFFIRMING, WARNING or CONTRAINDICATED, never NONE: there is evidence.
+
+    Raises:
+        UsageError: for an enrolment of another host or a nonce of another length.
+
+    Trust: ``data`` is the attester's.
+    """
+    if enrolment is not None and enrolment.host_id != host_id:
+        raise UsageError(f"the enrolment of {enrolment.host_id} is not that of {host_id}")
+    return _Appraisal(data, host_id, nonce, channel_key, enrolment, references, now_s).run()
+
+
+class _Appraisal:
+    """The state between stages. Each stage reads what earlier ones proved and returns its findings, or raises."""
+
+    evidence: Evidence
+    known: Enrolment
+    ak: AkPublic
+    quote: VerifiedQuote
+    reference: Reference
+    records: tuple[CelRecord, ...]
+    ima: ReplayedIma
+
+    def __init__(
+        self,
+        data: bytes,
+        host_id: str,
+        nonce: bytes,
+        channel_key: str,
+        enrolment: Enrolment | None,
+        references: References,
+        now_s: int,
+    ) -> None:
+        self.data, self.host_id, self.nonce, self.channel_key = data, host_id, nonce, channel_key
+        self.enrolment, self.references, self.now_s = enrolment, references, now_s
+        self.policy = references.policy
+        self.findings: list[Finding] = []
+
+    def run(self) -> HostAppraisal:
+        plan: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
+            ("evidence", self.read_evidence),
+            ("identity", self.check_identity),
+            ("quote", self.check_quote),
+            ("boot", self.check_boot),
+            ("logs", self.replay_logs),
+            ("contents", self.check_contents),
+            ("roti", self.check_roti),
+            ("channel", self.check_channel),
+        )
+        for stage, judge in plan:
+            try:
+                found = tuple(judge())
+            except EvidenceError as error:
+                found = error.findings
+            self.findings.extend(found)
+            if any(item.severity is Severity.DENY for item in found):
+                counters = stage == "quote" and found[0].code in COUNTER_CODES
+                return HostAppraisal(result=self.result("counters" if counters else stage), enrolment=None)
+        return HostAppraisal(result=self.result(DONE), enrolment=self.advanced())
+
+    # Stage 1.
+    def read_evidence(self) -> Iterable[Finding]:
+        try:
+            self.evidence = Evidence.from_bytes(self.data)
+        except ParseError as error:
+            raise deny("evidence.malformed", "host", expected=error.field, actual=error.problem) from None
+        return ()
+
+    # Stage 2.
+    def check_identity(self) -> Iterable[Finding]:
+        if self.enrolment is None:
+            raise deny("ak.unknown", "host", expected="an enrolled attestation key", actual=f"host {self.host_id}")
+        self.known = self.enrolment
+        self.ak = check_ak_public(self.known.ak_public)
+        return ()
+
+    # Stages 3 and 4.
+    def check_quote(self) -> Iterable[Finding]:
+        self.quote = verify_quote(
+            ak=self.ak,
+            nonce=self.nonce,
+            selection=self.policy.selection,
+            evidence=self.evidence,
+            last=self.known.counters,
+        )
+        stated = self.quote.statement.host_id
+        if stated != self.known.host_id:
+            raise deny("statement.host.mismatch", "host", expected=self.known.host_id, actual=stated)
+        return self.quote.findings
+
+    # Stage 5.
+    def check_boot(self) -> Iterable[Finding]:
+        self.reference = self.references.find(self.quote.statement.release_id)
+        release = self.reference.verified.release
+        found: list[Finding] = []
+        if self.reference.verified.release_id != self.known.release_id:
+            found.append(_finding("release.unexpected", self.known.release_id, self.reference.verified.release_id))
+        if release.variant == DEBUG:
+            severity = Severity.WARN if self.policy.allow_debug else Severity.DENY
+            found.append(_finding("release.debug", "production", release.variant, severity))
+        found += check_pcr4(
+            self.quote.bank,
+            authenticode_sha256=release.authenticode_sha256,
+            max_failed_attempts=self.policy.max_failed_boot_attempts,
+            others=self.references.names,
+        )
+        found += check_baseline(self.quote.bank, self.known.baseline)
+        return found
+
+    # Stage 6.
+    def replay_logs(self) -> Iterable[Finding]:
+        found: list[Finding] = []
+        for judge in (self.replay_event_log, self.replay_measurements):
+            try:
+                judge()
+            except EvidenceError as error:
+                found.extend(error.findings)
+        return found
+
+    def replay_event_log(self) -> None:
+        statement = self.quote.statement
+        self.records = replay_log(
+            self.evidence.event_log,
+            quoted_pcr14=self.quote.bank[14],
+            count=statement.event_log_count,
+            head=statement.event_log_head,
+        )
+
+    def replay_measurements(self) -> None:
+        log, offset = self.evidence.ima_log, self.evidence.ima_offset
+        start = self.ima_start()
+        self.ima = replay_ima(log, start=start, quoted_pcr10=self.quote.bank[IMA_PCR], reference=self.reference.files)
+        if offset + len(log) < self.quote.statement.ima_bytes:
+            expected, actual = f"{self.quote.statement.ima_bytes} bytes", f"{offset + len(log)} bytes"
+            raise deny("ima.log.short", f"pcr:{IMA_PCR}", expected=expected, actual=actual)
+
+    def ima_start(self) -> ImaResume:
+        """Return where the list in the evidence begins: at its beginning, or where this boot was judged up to."""
+        # The quote's counters, not the statement's: the TPM itself vouches for them, and for one key they are stable.
+        boot = {
+            "reset_count": self.quote.counters.reset_count,
+            "restart_count": self.quote.counters.restart_count,
+        }
+        if self.evidence.ima_offset == 0:
+            return ImaResume.start(**boot)
+        start = self.known.ima_start(**boot)
+        if self.evidence.ima_offset != start.offset_bytes:
+            raise deny(
+                "ima.offset.mismatch", f"pcr:{IMA_PCR}", expected=start.offset_bytes, actual=self.evidence.ima_offset
+            )
+        return start
+
+    # Stage 7.
+    def check_contents(self) -> Iterable[Finding]:
+        # The events carry TPM2_ReadClock's counters, as the statement does; a quote's are shifted by a constant.
+        boot = self.quote.statement.tpm
+        found = list(check_events(self.records, reset_count=boot.reset_count, restart_count=boot.restart_count))
+        aggregate = boot_aggregate(self.quote.bank) if self.ima.first_entry == 0 else None
+        found += check_ima(self.ima, reference=self.reference.files, boot_aggregate=aggregate)
+        return found
+
+    # Stage 8.
+    def check_roti(self) -> Iterable[Finding]:
+        if self.evidence.roti is None:
+            raise deny("roti.missing", "installation", expected="a proof of the installation", actual="none")
+        install = self.references.install_proof(
+            self.evidence.roti, reference=self.reference, ak=self.ak, known=self.known
+        )
+        found = list(install.findings)
+        for index in sorted(set(FIRMWARE_PCRS) - set(FIRST_BOOT_PCRS)):
+            then, now = install.bank[index], self.known.baseline[index]
+            if then != now:
+                found.append(_finding("roti.baseline.changed", then, now, Severity.NOTE, subject=f"pcr:{index}"))
+        return found
+
+    # Stage 9.
+    def check_channel(self) -> Iterable[Finding]:
+        found = []
+        for whose, key in (("stated", self.quote.statement.ssh_host_key), ("enrolled", self.known.ssh_host_key)):
+            if key != self.channel_key:
+                found.append(_finding("channel.key.mismatch", f"{key} ({whose})", self.channel_key))
+        return found
+
+    def advanced(self) -> Enrolment:
+        bank = self.quote.bank
+        return self.known.advanced(
+            counters=self.quote.counters,
+            ima=self.ima.resume,
+            pinned={index: bank[index] for index in FIRST_BOOT_PCRS},
+            accepted_at_s=self.now_s,
+        )
+
+    def result(self, stage: str) -> AttestationResult:
+        quote = getattr(self, "quote", None)
+        reference = getattr(self, "reference", None)
+        ima = getattr(self, "ima", None)
+        ak = getattr(self, "ak", None)
+        release = None if reference is None else reference.verified.release
+        return AttestationResult(
+            host_id=self.host_id,
+            verdict=verdict_of(self.findings),
+            stage=stage,
+            findings=tuple(self.findings),
+            nonce=self.nonce,
+            evidence_digest=sha256(self.data),
+            policy_digest=self.references.policy_digest,
+            ak_name=None if ak is None else ak.name,
+            release_id=None if reference is None else reference.verified.release_id,
+            release_name=None if release is None else release.name,
+            variant=None if release is None else release.variant,
+            pcr4_expected=None if release is None else pcr4_values(release.authenticode_sha256, 0)[0],
+            pcr4_found=None if quote is None else quote.bank[4],
+            ima_entries=None if ima is None else ima.resume.entries,
+            issued_at_s=self.now_s,
+            expires_at_s=self.now_s + self.policy.ttl_s,
+        )
+
+
+def _finding(
+    code: str, expected: object, actual: object, severity: Severity = Severity.DENY, *, subject: str = "host"
+) -> Finding:
+    return Finding(code=code, severity=severity, subject=subject, expected=shown(expected), actual=shown(actual))

@@ -1,0 +1,1 @@
+"""Pure checks: records and references in, proven types or findings out."""

@@ -1,0 +1,1 @@
+"""Build side, pure: images, predictions, statements ready to sign."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The evidence bundle: everything one appraisal was made from, in one file that anyone can check again.
+
+A tar (ustar) of named parts, ``bundle.json`` first: it names each part's SHA-256 and size. Nothing in it depends on
+who wrote it or when, so the same appraisal gives the same bytes.
+
+=================  ============================================================================
+``bundle.json``    ``{"type": "urn:vouch:bundle:1", "parts": {name: {"sha256", "size"}}}``
+``context.json``   what the appraiser knew itself: host id, nonce, channel key, time
+``evidence.json``  the host's answer, byte for byte; absent when there was none
+``enrolment.json`` what was recorded of the host before this appraisal
+``policy.json``    the policy in canonical form
+``release.json``   the signed release file that was accepted, ``manifest`` its file list
+``result.json``    the result, ``result.jwt`` its signed form (EAR)
+=================  ============================================================================
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Mapping
+
+from ..errors import UsageError
+from ..model.digest import sha256
+from ..parse.canonical import dump_canonical
+
+BUNDLE_TYPE = "urn:vouch:bundle:1"
+INDEX = "bundle.json"
+PARTS = frozenset(
+    (
+        "context.json",
+        "evidence.json",
+        "enrolment.json",
+        "policy.json",
+        "release.json",
+        "manifest",
+        "result.json",
+        "result.jwt",
+    )
+)
+
+
+def write_bundle(parts: Mapping[str, bytes]) -> bytes:
+    """Return the bundle of ``parts``.
+
+    Raises:
+        UsageError: for a part that has no place in a bundle, or none at all.
+    """
+    unknown = sorted(set(parts) - PARTS)
+    if unknown or not parts:
+        raise UsageError(f"a bundle has no part {', '.join(unknown) or 'at all'}", code="bundle.part")
+    index = {
+        "type": BUNDLE_TYPE,
+        "parts": {name: {"sha256": sha256(data).hex(), "size": len(data)} for name, data in parts.items()},
+    }
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in ((INDEX, dump_canonical(index)), *sorted(parts.items())):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""Results and enrolments on the controller."""
