@@ -1,0 +1,1 @@
+"""The VM verifier: the service in dom0."""

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start the VM verifier: ``python3 -I -S -E -m``-like, with every path an option so that tests run the real thing.
+
+Exit codes: 0 after SIGTERM, 1 when it could not start (stderr says why), 2 for a wrong option.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+from ..errors import UsageError, VouchError
+from ..parse.canonical import load_json
+from ..port.ima import SECURITYFS_PATH, ImaLog
+from ..port.quotetpm import DEVICE, QuoteTpm
+from .eventlog import EventLog
+from .evidence import EvidenceMaker, Identity, read_identity
+from .server import Server
+
+VERSION = "0.1.0"
+MAX_FILE_BYTES = 8 * 1024 * 1024
+BACKLOG = 1024
+
+OPTIONS = {
+    "--data": "/var/lib/vouch",
+    "--run": "/run/vouch",
+    "--socket": "/run/vouch/verifier.sock",
+    "--group": "",
+    "--ima": SECURITYFS_PATH,
+    "--tpm": DEVICE,
+}
+"""Every option takes a value; argparse would cost more start-up than it saves lines."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    try:
+        options = _options(arguments)
+    except UsageError as error:
+        _say(str(error))
+        return 2
+    try:
+        _serve(options)
+    except VouchError as error:
+        _say(str(error))
+        return 1
+    except OSError as error:
+        _say(f"{error.filename or options['--socket']}: {error.strerror}")
+        return 1
+    return 0
+
+
+def _serve(options: dict[str, str]) -> None:
+    run = options["--run"]
+    # Two services would write one event log. The lock goes with the process.
+    lock = os.open(os.path.join(run, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"another VM verifier runs in {run}", code="verifier.running") from None
+    tpm = QuoteTpm(options["--tpm"])
+    maker = EvidenceMaker(
+        identity=_identity(options["--data"]),
+        tpm=tpm,
+        event_log=EventLog(run, tpm),
+        ima_log=ImaLog(options["--ima"]),
+        now_s=lambda: int(time.time()),
+        version=VERSION,
+        report=_say,
+    )
+    try:
+        maker.start()
+    except VouchError as error:
+        # Not the end: who asks is answered with this code, and a TPM that was busy is tried again then.
+        _say(str(error))
+    waker, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    server = Server(
+        _listen(options["--socket"], options["--group"]), maker, monotonic_s=time.monotonic, wakeup_fd=waker
+    )
+    signal.set_wakeup_fd(wakeup)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.drain())
+    _notify("READY=1")
+    _say("the VM verifier is ready")
+    server.serve()
+    _notify("STOPPING=1")
+    os.unlink(options["--socket"])
+    _say(f"stopped after {server.proofs} proofs by {server.rounds} quotes")
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    options = dict(OPTIONS)
+    if len(arguments) % 2:
+        raise UsageError("every option takes a value", code="verifier.option")
+    for name, value in zip(arguments[::2], arguments[1::2], strict=True):
+        if name not in OPTIONS:
+            raise UsageError(f"unknown option {name}; known are {', '.join(OPTIONS)}", code="verifier.option")
+        options[name] = value
+    return options
+
+
+def _identity(folder: str) -> Identity:
+    """Return what the installer left on the data partition; the install proof may be missing, nothing else."""
+    roti_path = os.path.join(folder, "roti.json")
+    return read_identity(
+        load_json(_read(os.path.join(folder, "identity.json")), limit_bytes=MAX_FILE_BYTES),
+        _read(os.path.join(folder, "ssh/ssh_host_ed25519_key.pub")).decode("ascii", "replace"),
+        load_json(_read(roti_path), limit_bytes=MAX_FILE_BYTES) if os.path.exists(roti_path) else None,
+    )
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as stream:
+        return stream.read(MAX_FILE_BYTES + 1) or b""
+
+
+def _listen(path: str, group: str) -> socket.socket:
+    """Return a listening socket at ``path``, mode 0660, of ``group`` when given."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if os.path.exists(path):
+        # We hold the lock, so whoever made it is gone.
+        os.unlink(path)
+    before = os.umask(0o117)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
+    if group:
+        import grp
+
+        try:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        except KeyError:
+            raise UsageError(f"there is no group {group!r}", code="verifier.option") from None
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, when it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
+        try:
+            notifier.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            # Evidence is not refused because the service manager does not listen.
+            _say(f"{address}: {error.strerror}")
+
+
+def _say(text: str) -> None:
+    """Write one line for the journal."""
+    os.write(2, f"vouch: {text}\n".encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests and answers of one connection as a pure state machine: bytes in, events out, no I/O.
+
+Hostile input ends in one of two ways. A frame that cannot be understood (length, JSON, envelope) gives one
+``Refusal`` with ``fatal``, after which nothing of that connection is read any more. A well-formed request
+with a bad value gives an ordinary ``Refusal``; the connection goes on.
+
+Source: docs/proof.md, "The subsystem".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from ..errors import ParseError, UsageError, VouchError
+from ..model.merkle import NONCE_BYTES
+from ..parse.canonical import dump_canonical, load_canonical
+from ..parse.fields import Fields
+from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
+
+PROTOCOL_VERSION = 1
+REQUESTS = ("hello", "evidence")
+
+MAX_ID_CHARS = 64
+MAX_DEPTH = 4
+PCR_COUNT = 24
+"""PCRs of a PC Client TPM; ``model.digest`` says the same, but costs this service an import of ``dataclasses``."""
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class HelloRequest(NamedTuple):
+    """Who are you?"""
+
+    id: str
+
+
+class EvidenceRequest(NamedTuple):
+    """Prove what you are, for this nonce. ``pcrs`` ascend without repeats and are never empty."""
+
+    id: str
+    nonce: bytes
+    pcrs: tuple[int, ...]
+    ima_offset: int
+
+
+class Refusal(NamedTuple):
+    """A request that is answered with an error. ``id`` is empty where it could not be read."""
+
+    id: str
+    code: str
+    message: str
+    fatal: bool
+
+
+Request = HelloRequest | EvidenceRequest | Refusal
+
+
+class Exchange:
+    """The reading half of one connection.
+
+    >>> exchange = Exchange()
+    >>> exchange.receive(encode_frame(b'{"id":"1","request":"hello","version":1}', limit_bytes=99))
+    >>> exchange.next_request()
+    HelloRequest(id='1')
+    """
+
+    __slots__ = ("_reader", "closed")
+
+    def __init__(self) -> None:
+        self._reader = FrameReader(limit_bytes=MAX_REQUEST_BYTES)
+        self.closed = False
+        """True after a fatal refusal or ``end``: nothing is read any more."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether a request has begun to arrive and is not complete."""
+        return not self.closed and self._reader.partial
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes as they came; those after a fatal refusal are dropped."""
+        if not self.closed:
+            self._reader.feed(data)
+
+    def next_request(self) -> Request | None:
+        """Return the next request or refusal, or None when more bytes are needed."""
+        if self.closed:
+            return None
+        try:
+            body = self._reader.next_body()
+        except ParseError as error:
+            return self._fatal("request.oversized", str(error))
+        if body is None:
+            return None
+        try:
+            fields = Fields(load_canonical(body, limit_bytes=MAX_REQUEST_BYTES, max_depth=MAX_DEPTH), "request")
+            fields.literal("version", PROTOCOL_VERSION)
+            ident = fields.text("id", maximum_chars=MAX_ID_CHARS, pattern=_ID)
+            kind = fields.text("request", maximum_chars=MAX_ID_CHARS)
+        except VouchError as error:
+            return self._fatal("request.malformed", str(error))
+        return _read(kind, ident, fields)
+
+    def _fatal(self, code: str, message: str) -> Refusal:
+        self.closed = True
+        self._reader = FrameReader(limit_bytes=MAX_REQUEST_BYTES)
+        return Refusal("", code, message, True)
+
+
+def _read(kind: str, ident: str, fields: Fields) -> Request:
+    """Return the request of a well-formed envelope."""
+    try:
+        if kind == "hello":
+            request: Request = HelloRequest(ident)
+        elif kind == "evidence":
+            request = EvidenceRequest(
+                ident, fields.hex("nonce", NONCE_BYTES), _pcrs(fields), fields.integer("ima_offset")
+            )
+        else:
+            return Refusal(ident, "request.unknown", f"known requests are {', '.join(REQUESTS)}", False)
+        fields.done()
+    except ParseError as error:
+        return Refusal(ident, "request.field", str(error), False)
+    return request
+
+
+def _pcrs(fields: Fields) -> tuple[int, ...]:
+    found = fields.array("pcrs", maximum=PCR_COUNT)
+    # bool is an int to Python, so the type is compared, not tested by isinstance.
+    if not found or any(type(i) is not int or not 0 <= i < PCR_COUNT for i in found) or found != sorted(set(found)):
+        raise fields.fail("pcrs", f"expected ascending PCR numbers below {PCR_COUNT}, at least one")
+    return tuple(found)
+
+
+def encode_answer(ident: str, result: dict[str, Any]) -> bytes:
+    """Return the frame of a successful answer; one too long becomes the error ``answer.too-large``."""
+    body = dump_canonical({"version": PROTOCOL_VERSION, "id": ident, "ok": True, "result": result})
+    try:
+        return encode_frame(body, limit_bytes=MAX_RESPONSE_BYTES)
+    except UsageError:
+        return encode_error(ident, "answer.too-large", f"the answer is {len(body)} bytes; ask from a later ima_offset")
+
+
+def encode_error(ident: str, code: str, message: str) -> bytes:
+    """Return the frame of an error answer."""
+    body = dump_canonical(
+        {"version": PROTOCOL_VERSION, "id": ident, "ok": False, "error": {"code": code, "message": message}}
+    )
+    return encode_frame(body, limit_bytes=MAX_RESPONSE_BYTES)

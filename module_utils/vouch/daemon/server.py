@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The VM verifier's socket: connections, rounds, drain.
+
+One thread. While the TPM quotes, the kernel keeps what arrives in the sockets' buffers; afterwards all of it is read
+and shares the next quote. There is nothing to lock, and a slow TPM makes larger rounds instead of longer queues.
+
+Everything a client can make us hold is bounded: connections, requests per connection, bytes of a request, answers
+rendered but not taken, time. A client beyond a bound loses its own connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from ..errors import VouchError
+from .batch import Waiting
+from .evidence import EvidenceMaker, Round
+from .exchange import EvidenceRequest, Exchange, HelloRequest, Request, encode_answer, encode_error
+
+MAX_CONNECTIONS = 256
+MAX_PIPELINED = 64
+"""Requests of one connection that wait for their answers; more stay in its socket."""
+
+MAX_RENDERED_BYTES = 64 * 1024 * 1024
+"""Answers in memory that their clients have not taken; one more is made only below this."""
+
+MAX_GATHER_PASSES = 64
+"""Looks at the sockets before a round begins although more keeps coming."""
+
+IDLE_LIMIT_S = 300.0
+"""Silence between requests."""
+
+STALL_LIMIT_S = 30.0
+"""Time to send one request, or to take one answer (and more for a long one)."""
+
+MIN_RATE_BYTES_S = 64 * 1024
+"""A long answer has to be taken at least this fast."""
+
+DRAIN_LIMIT_S = 20.0
+RECEIVE_BYTES = 64 * 1024
+
+_IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
+
+
+class Slot:
+    """One request's place in its connection's order; ``render`` is set when the answer can be made."""
+
+    __slots__ = ("pcrs", "render", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.pcrs = request.pcrs if isinstance(request, EvidenceRequest) else ()
+        self.render: Callable[[], bytes] | None = None
+
+
+class Client:
+    """One connection."""
+
+    __slots__ = ("deadline_s", "eof", "events", "exchange", "out", "out_bytes", "slots", "socket")
+
+    def __init__(self, connection: socket.socket, now_s: float) -> None:
+        self.socket = connection
+        self.exchange = Exchange()
+        self.slots: deque[Slot] = deque()
+        self.out = memoryview(b"")
+        self.out_bytes = 0
+        self.eof = False
+        self.deadline_s = now_s + IDLE_LIMIT_S
+        self.events = _IN
+
+
+class Server:
+    """Serves ``listener`` until ``drain`` is called.
+
+    Args:
+        listener: A listening Unix socket, made by the caller.
+        maker: Makes the evidence.
+        monotonic_s: Seconds that never go backwards.
+        wakeup_fd: Becomes readable when ``drain`` was called from a signal handler.
+    """
+
+    def __init__(
+        self, listener: socket.socket, maker: EvidenceMaker, *, monotonic_s: Callable[[], float], wakeup_fd: int = -1
+    ) -> None:
+        self._listener = listener
+        self._maker = maker
+        self._monotonic_s = monotonic_s
+        self._wakeup_fd = wakeup_fd
+        self._clients: dict[int, Client] = {}
+        self._waiting: Waiting[Slot] = Waiting()
+        # Clients whose next answer waits for room in MAX_RENDERED_BYTES, oldest first.
+        self._held_back: dict[int, Client] = {}
+        self._rendered_bytes = 0
+        self._draining = False
+        self._expired_at_s = 0.0
+        self.rounds = 0
+        self.proofs = 0
+        self._epoll = select.epoll()
+        listener.setblocking(False)
+        self._epoll.register(listener.fileno(), _IN)
+        if wakeup_fd >= 0:
+            self._epoll.register(wakeup_fd, _IN)
+
+    def drain(self) -> None:
+        """Ask ``serve`` to answer what it has and return. Safe in a signal handler."""
+        self._draining = True
+
+    def serve(self) -> None:
+        """Return after ``drain``, when every request already here was answered or ``DRAIN_LIMIT_S`` are over."""
+        try:
+            while not self._draining:
+                self._turn()
+            self._stop_reading()
+            until_s = self._monotonic_s() + DRAIN_LIMIT_S
+            while self._clients and self._monotonic_s() < until_s:
+                self._turn()
+        finally:
+            for client in list(self._clients.values()):
+                self._drop(client)
+            self._epoll.close()
+            self._listener.close()
+
+    def _turn(self) -> None:
+        """Wait for something to happen; gather what is at the door; make at most one round."""
+        passes = 0
+        while self._poll(0.0 if len(self._waiting) else 1.0) and len(self._waiting):
+            passes += 1
+            if self._waiting.full or passes >= MAX_GATHER_PASSES:
+                break
+        if len(self._waiting):
+            self._make_round()
+        self._expire()
+
+    def _poll(self, timeout_s: float) -> bool:
+        """Handle what is ready; return whether anything arrived."""
+        arrived = False
+        for fd, events in self._epoll.poll(timeout_s):
+            client = self._clients.get(fd)
+            if client is not None:
+                if events & _IN:
+                    arrived = True
+                    self._receive(client)
+                elif events & _GONE:
+                    self._drop(client)
+                    continue
+                self._advance(client)
+            elif fd == self._wakeup_fd:
+                os.read(fd, 4096)
+            elif fd == self._listener.fileno() and not self._draining:
+                arrived = True
+                self._accept()
+        while self._held_back and self._rendered_bytes < MAX_RENDERED_BYTES:
+            self._advance(self._held_back.pop(next(iter(self._held_back))))
+        return arrived
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                # Nobody left at the door, or a client that went away again.
+                return
+            connection.setblocking(False)
+            if len(self._clients) >= MAX_CONNECTIONS:
+                _send(connection, encode_error("", "verifier.busy", f"{MAX_CONNECTIONS} connections are open"))
+                connection.close()
+                continue
+            fd = connection.fileno()
+            self._clients[fd] = Client(connection, self._monotonic_s())
+            self._epoll.register(fd, _IN)
+
+    def _stop_reading(self) -> None:
+        """Begin the drain: what has arrived counts, what comes later does not."""
+        self._epoll.unregister(self._listener.fileno())
+        for client in list(self._clients.values()):
+            self._receive(client)
+            client.eof = True
+            self._advance(client)
+
+    def _receive(self, client: Client) -> None:
+        """Read once."""
+        if client.eof:
+            return
+        try:
+            data = client.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            client.eof = True
+        elif not client.exchange.partial and not client.slots:
+            # The first bytes of a request start its time; further ones do not prolong it.
+            client.deadline_s = self._monotonic_s() + STALL_LIMIT_S
+        client.exchange.receive(data)
+
+    def _advance(self, client: Client) -> None:
+        """Queue what was read, send what can be sent, and say what to wait for next."""
+        fd = client.socket.fileno()
+        progress = True
+        while progress:
+            progress = self._queue(client)
+            if client.out:
+                sent = _send(client.socket, client.out)
+                if sent < 0:
+                    self._drop(client)
+                    return
+                client.out = client.out[sent:]
+                if client.out:
+                    break
+                self._rendered_bytes -= client.out_bytes
+                client.out_bytes = 0
+                client.deadline_s = self._monotonic_s() + IDLE_LIMIT_S
+            render = client.slots[0].render if client.slots else None
+            if render is not None:
+                if self._rendered_bytes >= MAX_RENDERED_BYTES:
+                    self._held_back[fd] = client
+                    break
+                client.slots.popleft()
+                client.out = memoryview(render())
+                client.out_bytes = len(client.out)
+                self._rendered_bytes += client.out_bytes
+                client.deadline_s = self._monotonic_s() + STALL_LIMIT_S + client.out_bytes / MIN_RATE_BYTES_S
+                progress = True
+        ended = client.eof or client.exchange.closed
+        if ended and not client.slots and not client.out:
+            self._drop(client)
+            return
+        reading = not ended and len(client.slots) < MAX_PIPELINED and not self._waiting.full
+        events = (_IN if reading else 0) | (_OUT if client.out else 0)
+        if events != client.events:
+            client.events = events
+            self._epoll.modify(fd, events)
+
+    def _queue(self, client: Client) -> bool:
+        """Give every whole request its slot; return whether there was one."""
+        found = False
+        while len(client.slots) < MAX_PIPELINED and not self._waiting.full:
+            request = client.exchange.next_request()
+            if request is None:
+                break
+            found = True
+            slot = Slot(request)
+            client.slots.append(slot)
+            if isinstance(request, EvidenceRequest):
+                self._waiting.add(slot)
+            elif isinstance(request, HelloRequest):
+                slot.render = _hello(self._maker, request.id)
+            else:
+                slot.render = _error(request.id, request.code, request.message)
+        return found
+
+    def _make_round(self) -> None:
+        """Answer the oldest waiting request and all that share its quote."""
+        slots = self._waiting.take_round()
+        asked = [(slot, slot.request) for slot in slots if isinstance(slot.request, EvidenceRequest)]
+        try:
+            self._maker.refresh()
+            served = []
+            for slot, request in asked:
+                problem = self._maker.refused_offset(request)
+                if problem:
+                    slot.render = _error(request.id, "request.ima-offset", problem)
+                else:
+                    served.append((slot, request))
+            if served:
+                made = self._maker.make_round(slots[0].pcrs, [request.nonce for _, request in served])
+                for index, (slot, request) in enumerate(served):
+                    slot.render = _evidence(self._maker, made, index, request)
+                self.rounds += 1
+                self.proofs += len(served)
+        except VouchError as error:
+            for slot, request in asked:
+                slot.render = slot.render or _error(request.id, error.code, error.message)
+        for client in list(self._clients.values()):
+            self._advance(client)
+
+    def _expire(self) -> None:
+        """Drop who stayed silent, or does not take its answer; look once a second."""
+        now_s = self._monotonic_s()
+        if now_s - self._expired_at_s < 1.0:
+            return
+        self._expired_at_s = now_s
+        for client in list(self._clients.values()):
+            # A request that waits for us has all the time in the world.
+            if now_s > client.deadline_s and (client.out or not client.slots):
+                self._drop(client)
+
+    def _drop(self, client: Client) -> None:
+        fd = client.socket.fileno()
+        self._rendered_bytes -= client.out_bytes
+        self._held_back.pop(fd, None)
+        del self._clients[fd]
+        # Closing takes the descriptor out of the epoll set.
+        client.socket.close()
+
+
+def _send(connection: socket.socket, data: memoryview | bytes) -> int:
+    """Return how many bytes were taken, or -1 when nobody takes them any more."""
+    try:
+        return connection.send(data)
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return -1
+
+
+def _hello(maker: EvidenceMaker, ident: str) -> Callable[[], bytes]:
+    return lambda: encode_answer(ident, maker.hello())
+
+
+def _error(ident: str, code: str, message: str) -> Callable[[], bytes]:
+    return lambda: encode_error(ident, code, message)
+
+
+def _evidence(maker: EvidenceMaker, made: Round, index: int, request: EvidenceRequest) -> Callable[[], bytes]:
+    return lambda: maker.answer(made, index, request)

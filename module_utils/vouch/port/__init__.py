@@ -1,0 +1,1 @@
+"""All input and output: each port a Protocol with a real form."""

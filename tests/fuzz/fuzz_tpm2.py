@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""TPM structures: any bytes are read or refused with ``ParseError``, nothing else.
+
+Run with atheris: ``python tests/fuzz/fuzz_tpm2.py -max_total_time=60``.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import ansible.module_utils
+
+ansible.module_utils.__path__.append(str(pathlib.Path(__file__).resolve().parents[2] / "module_utils"))
+
+from ansible.module_utils.vouch.errors import ParseError  # noqa: E402
+from ansible.module_utils.vouch.parse.tpm2 import parse_attest, parse_public, parse_signature  # noqa: E402
+
+
+def one_input(data: bytes) -> None:
+    """Read one input."""
+    for parse in (parse_attest, parse_public, parse_signature):
+        try:
+            parse(data)
+        except ParseError:
+            continue
+
+
+if __name__ == "__main__":
+    import atheris
+
+    atheris.instrument_all()
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
