@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ansible.module_utils.vouch.appraise.result import AttestationResult
 from ansible.module_utils.vouch.model.finding import Verdict
 
 from sim.attester import SimAppraiser, SimHost
@@ -65,6 +66,33 @@ def test_a_statement_with_other_heads() -> None:
     host = SimHost()
     host.statement_changes = {"event_log_count": 2}
     assert SimAppraiser(host=host).appraise().result.codes == ("eventlog14.statement.mismatch",)
+
+
+@pytest.mark.parametrize(
+    ("event", "verdict", "codes"),
+    [
+        ({"event": "x"}, Verdict.CONTRAINDICATED, ("eventlog14.event.unknown", "eventlog14.findings.more")),
+        (SECOND_START, Verdict.AFFIRMING, ()),
+    ],
+)
+def test_thousands_of_events_make_a_result_that_can_be_read(
+    event: dict[str, object], verdict: Verdict, codes: tuple[str, ...]
+) -> None:
+    host = SimHost()
+    for _ in range(1100):
+        host.log_event({**event, "reset_count": host.tpm.reset_count} if "version" in event else event)
+    result = SimAppraiser(host=host).appraise().result
+    assert (result.verdict, result.codes) == (verdict, codes)
+    assert AttestationResult.from_bytes(result.to_bytes()) == result
+    assert sum(finding.code.startswith("eventlog14.") for finding in result.findings) == 65
+
+
+def test_a_denial_is_not_lost_behind_notes() -> None:
+    host = SimHost()
+    for _ in range(100):
+        host.log_event({**SECOND_START, "reset_count": host.tpm.reset_count})
+    host.log_event({"event": "x"})
+    assert SimAppraiser(host=host).appraise().result.codes == ("eventlog14.event.unknown",)
 
 
 def test_an_event_nobody_knows() -> None:

@@ -3,8 +3,8 @@
 
  1. evidence   the container is well formed
  2. identity   the host is enrolled, and with an attestation key that cannot sign anything but what its TPM made
- 3. quote      signature, TPM_GENERATED, type, signer, our nonce and the statement by inclusion, selection, values;
-               the statement is this host's
+ 3. quote      asked less than a result's life ago; signature, TPM_GENERATED, type, signer, our nonce and the statement
+               by inclusion, selection, values; the statement is this host's
  4. counters   clock and counters of the TPM did not go backwards
  5. boot       the stated release is one we accept; PCR 4 is that release's; the firmware registers are the baseline
  6. logs       the VM verifier's log replays to PCR 14, the measurement list to PCR 10
@@ -16,7 +16,7 @@
 A stage reports all it finds; the first stage that denies is the last one. Nothing is parsed before what covers it is
 verified: the logs come after the registers they replay to.
 
-The caller still owes: a nonce of its own, random, used once, and a short time between asking and calling this.
+The caller still owes: a nonce of its own, random, used once, and the truth about when it was made.
 
 Source: docs/proof.md, "Appraisal"; RFC 9334, 7; RFC 9683, 3.
 """
@@ -65,6 +65,7 @@ def appraise_host(
     enrolment: Enrolment | None,
     references: References,
     now_s: int,
+    asked_at_s: int | None = None,
 ) -> HostAppraisal:
     """Return the result for one host.
 
@@ -76,18 +77,23 @@ def appraise_host(
         enrolment: What is known of the host; None when it is not enrolled.
         references: Policy and releases.
         now_s: Unix seconds.
+        asked_at_s: When the nonce was made, Unix seconds; None means now. The result counts from then on, so evidence
+            that was put aside does not become fresh by being judged later.
 
     Returns:
         A result with verdict AFFIRMING, WARNING or CONTRAINDICATED, never NONE: there is evidence.
 
     Raises:
-        UsageError: for an enrolment of another host or a nonce of another length.
+        UsageError: for an enrolment of another host, a nonce of another length, or one made in the future.
 
     Trust: ``data`` is the attester's.
     """
     if enrolment is not None and enrolment.host_id != host_id:
         raise UsageError(f"the enrolment of {enrolment.host_id} is not that of {host_id}")
-    return _Appraisal(data, host_id, nonce, channel_key, enrolment, references, now_s).run()
+    asked_at_s = now_s if asked_at_s is None else asked_at_s
+    if asked_at_s > now_s:
+        raise UsageError("the nonce was made in the future", hint="was the clock of this machine set back?")
+    return _Appraisal(data, host_id, nonce, channel_key, enrolment, references, now_s, asked_at_s).run()
 
 
 class _Appraisal:
@@ -110,10 +116,12 @@ class _Appraisal:
         enrolment: Enrolment | None,
         references: References,
         now_s: int,
+        asked_at_s: int,
     ) -> None:
         self.data, self.host_id, self.nonce, self.channel_key = data, host_id, nonce, channel_key
         self.enrolment, self.references, self.now_s = enrolment, references, now_s
         self.policy = references.policy
+        self.expires_at_s = asked_at_s + self.policy.ttl_s
         self.findings: list[Finding] = []
 
     def run(self) -> HostAppraisal:
@@ -156,6 +164,11 @@ class _Appraisal:
 
     # Stages 3 and 4.
     def check_quote(self) -> Iterable[Finding]:
+        if self.now_s >= self.expires_at_s:
+            waited = f"{self.now_s - self.expires_at_s + self.policy.ttl_s} s ago"
+            raise deny(
+                "quote.nonce.stale", "quote", expected=f"asked less than {self.policy.ttl_s} s ago", actual=waited
+            )
         self.quote = verify_quote(
             ak=self.ak,
             nonce=self.nonce,
@@ -292,7 +305,8 @@ class _Appraisal:
             pcr4_found=None if quote is None else quote.bank[4],
             ima_entries=None if ima is None else ima.resume.entries,
             issued_at_s=self.now_s,
-            expires_at_s=self.now_s + self.policy.ttl_s,
+            # What was refused as stale is refused for as long as anything else.
+            expires_at_s=self.expires_at_s if self.expires_at_s > self.now_s else self.now_s + self.policy.ttl_s,
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ..check.bootpcrs import pcr4_values
 from ..check.imarules import ReferenceList
 from ..check.installproof import verify_install_proof
 from ..check.signature import VerifiedRelease, verify_release
@@ -66,7 +67,8 @@ class References:
                 accepted[reference.verified.release_id] = reference
         self._proofs: dict[bytes, InstallProof] = {}
         self._accepted: Mapping[bytes, Reference] = MappingProxyType(accepted)
-        self._refused = refused
+        # The same release file beside another manifest: the pair that holds is the one that counts.
+        self._refused = {name: why for name, why in refused.items() if name not in accepted}
 
     @property
     def names(self) -> Mapping[bytes, str]:
@@ -123,6 +125,10 @@ class References:
 
 def _reference(policy: AppraisalPolicy, envelope: bytes, manifest: bytes) -> Reference:
     verified = verify_release(envelope, policy.release_keys)
+    predicted = pcr4_values(verified.release.authenticode_sha256, 0)[0]
+    if verified.release.pcr4 != predicted:
+        # Build and appraiser compute it apart from each other: one of them is wrong.
+        raise deny("release.malformed", "pcr:4", expected=predicted, actual=verified.release.pcr4)
     # The digest first: nothing of the manifest is parsed before a signature covers it.
     found = sha256(manifest)
     if found != verified.release.manifest_sha256:

@@ -26,6 +26,9 @@ PCR = 14
 SUBJECT = f"pcr:{PCR}"
 SOURCE = "docs/proof.md, event log"
 
+MAX_REPORTED = 64
+"""Findings of one log that are spelt out; the rest is one finding with their number."""
+
 START = "verifier.start"
 
 EVENTS: Mapping[str, Mapping[str, type]] = {
@@ -86,7 +89,8 @@ def check_events(records: tuple[CelRecord, ...], *, reset_count: int, restart_co
 
     Returns:
         DENY ``eventlog14.event.unknown``, ``eventlog14.event.malformed``, ``eventlog14.start.missing``,
-        ``eventlog14.boot.mismatch``; NOTE ``eventlog14.restarted``.
+        ``eventlog14.boot.mismatch``; NOTE ``eventlog14.restarted``. Beyond ``MAX_REPORTED`` of them one
+        ``eventlog14.findings.more``, as bad as the worst it stands for.
     """
     found: list[Finding] = []
     for index, record in enumerate(records):
@@ -114,7 +118,25 @@ def check_events(records: tuple[CelRecord, ...], *, reset_count: int, restart_co
                 source=SOURCE,
             )
         )
-    return tuple(found)
+    return _bounded(found)
+
+
+def _bounded(found: list[Finding]) -> tuple[Finding, ...]:
+    """Return the worst ``MAX_REPORTED`` findings in their order, and the number of the others."""
+    worst_first = sorted(found, key=lambda item: item.severity is not Severity.DENY)
+    kept, cut = worst_first[:MAX_REPORTED], worst_first[MAX_REPORTED:]
+    if not cut:
+        return tuple(found)
+    more = Finding(
+        code="eventlog14.findings.more",
+        # Sorted: when a denial was cut, the first one was.
+        severity=cut[0].severity,
+        subject=SUBJECT,
+        expected="0",
+        actual=f"{len(cut)} more findings",
+        source=SOURCE,
+    )
+    return (*kept, more)
 
 
 def _where(record: CelRecord, index: int) -> Locator:

@@ -304,7 +304,7 @@ def _issued(issuer: Certificate, path: tuple[Certificate, ...]) -> bool:
             key.verify(subject.signature, subject.tbs, ec.ECDSA(_ECDSA_HASHES[subject.signature_algorithm]))
         else:
             return False
-    except (InvalidSignature, UnsupportedAlgorithm):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return True
 

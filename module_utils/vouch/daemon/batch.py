@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 from ..errors import UsageError
-from ..model.merkle import leaf, node
+from ..model.merkle import leaf, levels, path_in
 
 MAX_BATCH = 4096
 """Nonces waiting or sharing one quote."""
@@ -77,16 +77,7 @@ class Tree:
     __slots__ = ("_levels",)
 
     def __init__(self, nonces: Sequence[bytes], statement_digest: bytes) -> None:
-        level = [leaf(nonce, statement_digest) for nonce in nonces]
-        if not level:
-            raise UsageError("a tree needs a nonce", code="merkle.size")
-        self._levels = [level]
-        while len(level) > 1:
-            parents = [node(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
-            if len(level) % 2:
-                parents.append(level[-1])
-            level = parents
-            self._levels.append(level)
+        self._levels = levels([leaf(nonce, statement_digest) for nonce in nonces])
 
     @property
     def size(self) -> int:
@@ -98,12 +89,6 @@ class Tree:
         """What the quote signs."""
         return self._levels[-1][0]
 
-    def path(self, index: int) -> list[bytes]:
+    def path(self, index: int) -> tuple[bytes, ...]:
         """Return the siblings of leaf ``index`` from the leaf upwards."""
-        path = []
-        for level in self._levels[:-1]:
-            sibling = index ^ 1
-            if sibling < len(level):
-                path.append(level[sibling])
-            index >>= 1
-        return path
+        return path_in(self._levels, index)

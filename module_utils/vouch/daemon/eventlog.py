@@ -127,8 +127,11 @@ class EventLog:
         self.head = _extended(self.head, digest)
 
     def _remove_pending(self) -> None:
-        if os.path.exists(self._pending_path):
-            os.unlink(self._pending_path)
+        try:
+            if os.path.exists(self._pending_path):
+                os.unlink(self._pending_path)
+        except OSError as error:
+            raise VouchError(f"{self._pending_path}: {error.strerror}", code="verifier.eventlog.storage") from None
 
     @staticmethod
     def _write(path: str, data: bytes, how: int = os.O_TRUNC) -> None:

@@ -215,9 +215,9 @@ class EvidenceMaker:
                 "event_log": made.event_log,
                 "roti": self.identity.roti,
             }
+            return encode_answer(request.id, result)
         except VouchError as error:
             return encode_error(request.id, error.code, error.message)
-        return encode_answer(request.id, result)
 
     def _quote(self, root: bytes, pcrs: tuple[int, ...]) -> tuple[bytes, bytes, dict[int, bytes]]:
         for _ in range(MAX_QUOTE_ATTEMPTS):

@@ -214,7 +214,9 @@ class Server:
                     break
                 self._rendered_bytes -= client.out_bytes
                 client.out_bytes = 0
-                client.deadline_s = self._monotonic_s() + IDLE_LIMIT_S
+                # A request that has begun meanwhile has its own, shorter time.
+                limit_s = STALL_LIMIT_S if client.exchange.partial else IDLE_LIMIT_S
+                client.deadline_s = self._monotonic_s() + limit_s
             render = client.slots[0].render if client.slots else None
             if render is not None:
                 if self._rendered_bytes >= MAX_RENDERED_BYTES:

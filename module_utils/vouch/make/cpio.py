@@ -203,12 +203,20 @@ def merge(*layers: Iterable[CpioEntry]) -> list[CpioEntry]:
 
 def _content(group: list[CpioEntry]) -> bytes | Path | None:
     found = [entry.data for entry in group if entry.data is not None]
-    if len({data if isinstance(data, bytes) else str(data) for data in found}) > 1:
+    if len({_identity(data) for data in found}) > 1:
         raise UsageError(f"cpio: the names of {group[0].path} have different contents", code="cpio.link")
     first = group[0]
     if any((e.mode, e.uid, e.gid, e.mtime_s) != (first.mode, first.uid, first.gid, first.mtime_s) for e in group):
         raise UsageError(f"cpio: the names of {first.path} have different owners, modes or times", code="cpio.link")
     return found[0] if found else None
+
+
+def _identity(data: bytes | Path) -> object:
+    """Return what is equal for equal contents: names of one file on disk count as one."""
+    if isinstance(data, bytes):
+        return data
+    info = data.stat()
+    return (info.st_dev, info.st_ino)
 
 
 def _member(entry: CpioEntry, *, ino: int, nlink: int, source: bytes | Path | None) -> Iterator[bytes]:

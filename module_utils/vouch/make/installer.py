@@ -7,7 +7,6 @@ modules. Everything else of the tree stays out, so what can be called in the ins
 
 from __future__ import annotations
 
-import lzma
 import posixpath
 import re
 import stat
@@ -75,6 +74,9 @@ LOADED_BY_NAME = _words(
     """
 )
 """Libraries that no file names as needed, because a program loads them when it wants them (dlopen)."""
+
+DEFAULT_CMDLINE = "console=tty0 console=ttyS0,115200 net.ifnames=0 cryptomgr.notests quiet"
+"""Self tests of the kernel's ciphers are off: nothing in the installer uses them, and they take seconds."""
 
 UDEV_RULES = _words("50-udev-default 60-block 60-persistent-storage 60-persistent-storage-dm 80-drivers 90-vouch")
 """Rules that make device nodes, their stable names, and load drivers."""
@@ -176,7 +178,7 @@ def installer_parts(
         for path, entry in files.items()
         if stat.S_ISREG(entry.mode) and KEPT_FILES.fullmatch(path) and not DROPPED_FILES.fullmatch(path)
     ]
-    kept += [_unpacked(files, f"{folder}/{path}") for path in sorted(choice.paths)]
+    kept += [files[f"{folder}/{path}"] for path in sorted(choice.paths)]
     kept = _without_sources(kept)
     kept += _programs(files, [entry.path for entry in kept])
     layers = merge(
@@ -274,16 +276,6 @@ def _target(path: str, entry: CpioEntry) -> str:
 def _bytes(files: Mapping[str, CpioEntry], path: str) -> bytes:
     entry = files.get(path)
     return entry.data if entry is not None and isinstance(entry.data, bytes) else b""
-
-
-def _unpacked(files: Mapping[str, CpioEntry], path: str) -> CpioEntry:
-    """Return a kernel module without its own compression, under the name that the module indexes know.
-
-    libkmod looks at a file's first bytes, not at its name. The whole image is compressed once more anyway, by
-    something that is unpacked many times faster.
-    """
-    data = content(files, path)
-    return replace(files[path], data=lzma.decompress(data) if path.endswith(".xz") else data)
 
 
 def _without_sources(entries: Iterable[CpioEntry]) -> list[CpioEntry]:

@@ -48,9 +48,7 @@ def _imports(tree: ast.Module, name: str, package: str) -> list[str]:
                 names.append(base)
                 names += [f"{base}.{alias.name}" if base else alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
-            names += [
-                alias.name.partition(".")[2] for alias in node.names if alias.name.partition(".")[0] == package
-            ]
+            names += [alias.name.partition(".")[2] for alias in node.names if alias.name.partition(".")[0] == package]
     return names
 
 

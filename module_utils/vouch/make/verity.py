@@ -55,11 +55,11 @@ def hash_tree(data: bytes, salt: bytes) -> HashTree:
         raise UsageError(f"dm-verity covers whole blocks, not {len(data)} bytes", code="verity.size")
     levels: list[bytes] = []
     below = data
-    while not levels or len(below) > VERITY_BLOCK_BYTES:
+    while len(below) > VERITY_BLOCK_BYTES:
         below = padded(b"".join(_digests(below, salt)))
         levels.append(below)
     verity = Verity(
-        root_hash=hashlib.sha256(salt + levels[-1]).digest(), salt=salt, data_blocks=len(data) // VERITY_BLOCK_BYTES
+        root_hash=hashlib.sha256(salt + below).digest(), salt=salt, data_blocks=len(data) // VERITY_BLOCK_BYTES
     )
     return HashTree(verity=verity, tree=b"".join(reversed(levels)))
 

@@ -22,7 +22,7 @@ class Code:
 
     Attributes:
         code: The code.
-        severities: Severities it is produced with; several only where the policy chooses.
+        severities: Severities it is produced with; several where the policy, or what it stands for, chooses.
         meaning: What is true when it is produced.
         cure: What a person does about it; empty where nothing is to be done.
     """
@@ -200,6 +200,12 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "The TPM's clock or counters went back: a restored snapshot, or an old quote.",
         _REINSTALL,
     ),
+    (
+        "quote.clock.repeated",
+        NOTE,
+        "After a boot the TPM's clock is behind where it was: it was not saved before a power cut.",
+        "look why, if nobody cut the power",
+    ),
     ("quote.clock.unsafe", NOTE, "After a power cut the TPM's clock may repeat values.", ""),
     ("quote.magic", DENY, "What was signed was not made by a TPM.", _REINSTALL),
     ("quote.malformed", DENY, "What was signed is no TPMS_ATTEST.", ""),
@@ -210,6 +216,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "ask again; if it stays, somebody replays",
     ),
     ("quote.nonce.path", DENY, "The inclusion path has a shape no tree has.", ""),
+    ("quote.nonce.stale", DENY, "The nonce was made so long ago that a result could not count any more.", "ask again"),
     ("quote.pcrs.mismatch", DENY, "The register values sent along are not the quoted ones.", ""),
     ("quote.reset.changed", NOTE, "The host booted since it was last appraised.", "look why, if nobody did it"),
     ("quote.selection.mismatch", DENY, "The quote covers other registers than we asked for.", ""),
@@ -278,6 +285,7 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
 )
 
 _CHOSEN: tuple[Code, ...] = (
+    Code("eventlog14.findings.more", (NOTE, DENY), "There are more findings of this log than are spelt out.", ""),
     Code("release.debug", (WARN, DENY), "A debug image, with a shell, is running.", "install the production release"),
     Code("secureboot.weakened", (WARN,), "The firmware says that it weakened Secure Boot during this boot.", _FIRMWARE),
 )

@@ -68,7 +68,7 @@ class PublicKey:
         Raises:
             ParseError: as ``from_der``, or when the text is no such block.
         """
-        data = pem.encode() if isinstance(pem, str) else pem
+        data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
         match = _PEM.fullmatch(data) if len(data) <= MAX_PEM_BYTES else None
         spki = decode_base64(b"".join(match[1].split()).decode()) if match else None
         if spki is None:

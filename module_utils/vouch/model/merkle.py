@@ -52,12 +52,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
     Raises:
         UsageError: for no leaf, too many, or a leaf that is not 32 bytes long.
     """
-    _check_leaves(leaves)
-    level = list(leaves)
-    # Pairing neighbours and carrying an odd last node up is the same tree as RFC 6962's split.
-    while len(level) > 1:
-        level = _parents(level)
-    return level[0]
+    return levels(leaves)[-1][0]
 
 
 def inclusion_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
@@ -66,16 +61,32 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     Raises:
         UsageError: as ``root``, and for an index outside the tree.
     """
+    return path_in(levels(leaves), index)
+
+
+def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """Return every level of the tree, ``leaves`` first, the root last: for many paths out of one tree.
+
+    Raises:
+        UsageError: as ``root``.
+    """
     _check_leaves(leaves)
-    if not 0 <= index < len(leaves):
-        raise UsageError(f"leaf {index} is not in a tree of {len(leaves)}", code="merkle.index")
+    found = [list(leaves)]
+    # Pairing neighbours and carrying an odd last node up is the same tree as RFC 6962's split.
+    while len(found[-1]) > 1:
+        found.append(_parents(found[-1]))
+    return found
+
+
+def path_in(tree: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """Return what ``inclusion_path`` does, of the ``levels`` of a tree."""
+    if not 0 <= index < len(tree[0]):
+        raise UsageError(f"leaf {index} is not in a tree of {len(tree[0])}", code="merkle.index")
     path: list[bytes] = []
-    level = list(leaves)
-    while len(level) > 1:
+    for level in tree[:-1]:
         sibling = index ^ 1
         if sibling < len(level):
             path.append(level[sibling])
-        level = _parents(level)
         index >>= 1
     return tuple(path)
 

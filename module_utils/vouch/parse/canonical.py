@@ -23,6 +23,10 @@ MAX_SAFE_INTEGER = 2**53 - 1
 MAX_DEPTH = 32
 """Nested arrays and objects a document may have unless its reader says otherwise."""
 
+MAX_PARTS = 1_000_000
+"""Values of one document, counted by the commas that have to stand between them: a list of nothing but ``[],`` would
+otherwise take twenty times its size in memory. The largest document of ours has some thousands."""
+
 MAX_NUMBER_CHARS = 32
 """Characters of one number: refused before Python converts it."""
 
@@ -54,6 +58,8 @@ def load_json(data: bytes, *, limit_bytes: int, max_depth: int = MAX_DEPTH, allo
         raise ParseError("json", 0, f"{len(data)} bytes, more than the {limit_bytes} allowed", code="parse.too-large")
     if data.startswith(b"\xef\xbb\xbf"):
         raise ParseError("json", 0, "begins with a byte order mark", code="parse.json.encoding")
+    if data.count(b",") > MAX_PARTS:
+        raise _too_many()
     _check_depth(data, max_depth)
     try:
         text = data.decode("utf-8")
@@ -129,7 +135,10 @@ def _check_depth(data: bytes, max_depth: int) -> None:
     if data.count(b"[") + data.count(b"{") <= max_depth:
         return
     depth = 0
-    for match in _STRING_OR_BRACKET.finditer(data):
+    for count, match in enumerate(_STRING_OR_BRACKET.finditer(data)):
+        # Between two commas of a well-formed document stand few of these.
+        if count > 4 * MAX_PARTS:
+            raise _too_many()
         token = match[0]
         if token in _OPENING:
             depth += 1
@@ -137,6 +146,10 @@ def _check_depth(data: bytes, max_depth: int) -> None:
                 raise ParseError("json", match.start(), f"nested deeper than {max_depth}", code="parse.json.depth")
         elif token in _CLOSING:
             depth -= 1
+
+
+def _too_many() -> ParseError:
+    return ParseError("json", 0, f"more than {MAX_PARTS} values", code="parse.too-many")
 
 
 def _check_surrogates(value: Any) -> None:

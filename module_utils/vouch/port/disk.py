@@ -7,6 +7,7 @@ Everything goes through util-linux, dosfstools and e2fsprogs; nothing here decid
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -120,6 +121,37 @@ class BlockDisk:
                 f"{path} is not a whole disk", code="disk.not-a-disk", hint="Give the disk, not a partition or a file."
             )
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[BlockDisk]:
+        """Keep the device manager away from the disk for the length of a block.
+
+        udev reads the partition table again whenever a writer closes the disk, and for that moment the partitions are
+        gone. It leaves a disk alone that somebody holds a lock on.
+
+        Raises:
+            UnreachableError: ``disk.in-use`` when another program keeps its lock.
+
+        Source: systemd.io/BLOCK_DEVICE_LOCKING.
+        """
+        fd = os.open(self._device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            deadline = time.monotonic() + NODE_WAIT_S
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise UnreachableError(
+                            f"disk {self._path} is locked by another program",
+                            code="disk.in-use",
+                            hint="Another installation runs, or a partitioning tool is open; end it.",
+                        ) from None
+                    time.sleep(0.1)
+            yield self
+        finally:
+            os.close(fd)
+
     def report(self) -> DiskReport:
         """Look at the disk; nothing is written."""
         size = int(self._attribute("size")) * 512
@@ -139,16 +171,15 @@ class BlockDisk:
 
     def write_table(self, table: DiskTable) -> None:
         """Replace the partition table and every signature it buries."""
-        argv = ["sfdisk", "--quiet", "--lock=yes", "--wipe=always", "--wipe-partitions=always", self._device]
+        argv = ["sfdisk", "--quiet", "--lock=no", "--wipe=always", "--wipe-partitions=always", self._device]
         self._run(argv, stdin=sfdisk_script(table).encode(), timeout_s=60)
         self._wait_for_nodes(table)
 
     def set_partition_guid(self, number: int, guid: uuid.UUID) -> None:
-        """Change one partition's GUID, nothing else."""
-        self._run(
-            ["sfdisk", "--quiet", "--lock=yes", "--part-uuid", self._device, str(number), str(guid)], timeout_s=60
-        )
-        os.sync()
+        """Change one partition's GUID, nothing else; the kernel is not told, since nothing moves."""
+        argv = ["sfdisk", "--quiet", "--lock=no", "--no-reread", "--no-tell-kernel"]
+        self._run([*argv, "--part-uuid", self._device, str(number), str(guid)], timeout_s=60)
+        _sync(self._device)
 
     def partition(self, number: int) -> pathlib.Path:
         """Return the device node of partition ``number``.

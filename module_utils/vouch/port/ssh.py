@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import paramiko
 
-from ..errors import ParseError, UnreachableError, UsageError, shown
+from ..errors import ParseError, UnreachableError, UsageError, VouchError, shown
 from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import Fields
 from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
@@ -281,7 +281,9 @@ class SshVerifier:
             yield
         except TimeoutError:
             raise UnreachableError(f"{self._address}: no answer in time ({code})", code="ssh.timeout") from None
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except VouchError:
+            raise
+        except Exception as error:  # noqa: BLE001 - paramiko hands on whatever its thread met in a hostile peer's bytes
             raise UnreachableError(f"{self._address}: {shown(error) or type(error).__name__}", code=code) from None
 
 

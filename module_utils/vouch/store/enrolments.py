@@ -183,6 +183,8 @@ class EnrolmentStore:
                         f"{path} is held by another process for {LOCK_WAIT_S:.0f} s", code="enrolment.locked"
                     ) from None
                 self._sleep(LOCK_POLL_S)
+            except OSError as error:  # A file system without locks.
+                raise UnreachableError(f"{path} cannot be locked: {error.strerror}", code="files.unwritable") from None
             else:
                 return
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The trusted installer in a folder: made from its inputs, and recognised when it is already there.
 
 ================== =====================================================================

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 from ansible.module_utils.vouch.appraise.host import appraise_host
+from ansible.module_utils.vouch.appraise.result import AttestationResult
 from ansible.module_utils.vouch.errors import UsageError
 from ansible.module_utils.vouch.model.finding import Severity, Verdict
 
-from sim.attester import NONCE, NOW_S, SimAppraiser, SimHost, ssh_key
+from sim.attester import NONCE, NOW_S, TTL_S, SimAppraiser, SimHost, ssh_key
 
 
 def test_a_good_host_is_affirmed_and_its_registers_get_pinned() -> None:
@@ -82,3 +83,36 @@ def test_a_nonce_of_another_length_is_the_callers_fault() -> None:
             references=appraiser.references,
             now_s=NOW_S,
         )
+
+
+def appraised_after(waited_s: int) -> AttestationResult:
+    """Return the result for good evidence that was asked for ``waited_s`` before it was judged."""
+    host = SimHost()
+    appraiser = SimAppraiser(host=host)
+    return appraise_host(
+        host.evidence().to_bytes(),
+        host_id=host.host_id,
+        nonce=NONCE,
+        channel_key=host.ssh_host_key,
+        enrolment=host.enrolment,
+        references=appraiser.references,
+        now_s=NOW_S + waited_s,
+        asked_at_s=NOW_S,
+    ).result
+
+
+def test_a_result_counts_from_when_it_was_asked_for() -> None:
+    result = appraised_after(TTL_S - 1)
+    assert (result.verdict, result.issued_at_s) == (Verdict.AFFIRMING, NOW_S + TTL_S - 1)
+    assert result.expires_at_s == NOW_S + TTL_S
+
+
+def test_evidence_that_was_put_aside_does_not_become_fresh() -> None:
+    result = appraised_after(TTL_S)
+    assert (result.stage, result.codes) == ("quote", ("quote.nonce.stale",))
+    assert result.expires_at_s == NOW_S + 2 * TTL_S
+
+
+def test_a_nonce_of_the_future_is_the_callers_fault() -> None:
+    with pytest.raises(UsageError):
+        appraised_after(-1)

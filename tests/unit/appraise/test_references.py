@@ -9,8 +9,10 @@ import pytest
 from ansible.module_utils.vouch.appraise.references import References
 from ansible.module_utils.vouch.check.identity import check_ak_public
 from ansible.module_utils.vouch.errors import EvidenceError
+from ansible.module_utils.vouch.make.statements import sign_host_release
+from ansible.module_utils.vouch.model.release import release_id
 
-from sim.attester import SimAppraiser, SimHost, ssh_key
+from sim.attester import RELEASE_KEY, SimAppraiser, SimHost, ssh_key
 
 
 def prove(references: References, host: SimHost, **changes: object) -> object:
@@ -22,6 +24,25 @@ def prove(references: References, host: SimHost, **changes: object) -> object:
         ak=check_ak_public(host.tpm.public),
         known=replace(host.enrolment, **changes),  # type: ignore[arg-type]
     )
+
+
+def test_a_wrong_manifest_does_not_take_down_the_right_one() -> None:
+    """Whoever can put a file into an image store must not stop appraisals."""
+    host = SimHost()
+    good = (host.installed, host.release.manifest)
+    for pairs in ([good, (host.installed, b"x\n")], [(host.installed, b"x\n"), good]):
+        references = References(SimAppraiser(host=host).policy, pairs)
+        assert references.find(host.release_id).verified.release_id == host.release_id
+        assert references.refused == {}
+
+
+def test_a_release_that_predicts_another_pcr_4_than_we_do() -> None:
+    host = SimHost()
+    envelope = sign_host_release(replace(host.release.release, pcr4=bytes(32)), RELEASE_KEY)
+    references = References(SimAppraiser(host=host).policy, [(envelope, host.release.manifest)])
+    with pytest.raises(EvidenceError) as caught:
+        references.find(release_id(envelope))
+    assert (caught.value.code, caught.value.findings[0].subject) == ("release.malformed", "pcr:4")
 
 
 def test_a_proof_is_checked_once() -> None:

@@ -47,6 +47,28 @@ def test_a_good_list_has_no_findings(template: str) -> None:
     assert replayed.resume.pcr10 == register
 
 
+def test_what_is_not_spelt_out_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a million unknown files, each held against each file of the release, would occupy an appraiser for hours."""
+    data = [encode_template_data("ima-ng", "sha256", AGGREGATE, b"boot_aggregate")]
+    data += [encode_template_data("ima-ng", "sha256", AGGREGATE, b"/tmp/%d" % number) for number in range(200)]
+    data += [encode_template_data("ima-ng", "sha256", FILES[b"/usr/bin/1"], b"/usr/bin/1"), b"no fields"]
+    register = bytes(32)
+    for item in data:
+        register = hashlib.sha256(register + hashlib.sha256(item).digest()).digest()
+    log = b"".join(encode_entry(10, "ima-ng", item) for item in data)
+    replayed = replay_ima(log, start=START, quoted_pcr10=register, reference=REFERENCE)
+    asked: list[bytes] = []
+
+    def digests_of(_: FileManifest, path: bytes) -> tuple[bytes, ...]:
+        asked.append(path)
+        return ()
+
+    monkeypatch.setattr(FileManifest, "digests_of", digests_of)
+    found = check_ima(replayed, reference=REFERENCE, boot_aggregate=AGGREGATE)
+    assert [(item.code, item.actual) for item in found[64:]] == [("ima.findings.more", "137 more findings")]
+    assert len(asked) == 64
+
+
 def test_templates_may_be_mixed() -> None:
     log, register = listed("ima-ng")
     extra = encode_template_data("ima-sig", "sha256", FILES[b"/usr/bin/1"], b"/usr/bin/1")

@@ -145,6 +145,7 @@ FAULTS: dict[str, tuple[Evidence, str]] = {
     "2 not made by a TPM": (Quoter(magic=0xFF544346).evidence(), "quote.magic"),
     "3 another attestation": (Quoter(type=0x8017).evidence(), "quote.type"),
     "3 bytes behind the quote": (Quoter(tail=b"\0").evidence(), "quote.malformed"),
+    "3 a clock no record can hold": (Quoter(clock=2**53).evidence(), "quote.malformed"),
     "3 safe is neither": (Quoter(safe=2).evidence(), "quote.malformed"),
     "4 another signer": (Quoter(signer=b"\x00\x0b" + bytes(32)).evidence(), "quote.signer"),
     "5 another nonce": (evidence_with(nonce=bytes(32)), "quote.nonce.mismatch"),
@@ -203,7 +204,6 @@ def seen(clock_ms: int = 2000, reset_count: int = 3, restart_count: int = 0) -> 
 
 BACKWARDS = {
     "clock": (Quoter(), seen(clock_ms=2001)),
-    "clock after a boot, said to be safe": (Quoter(reset=4), seen(clock_ms=2001)),
     "boots": (Quoter(), seen(reset_count=4)),
     "resumes": (Quoter(), seen(restart_count=1)),
     "boots across the counter's end": (Quoter(reset=2**32 - 1), seen(reset_count=0)),
@@ -232,8 +232,14 @@ def test_a_boot_is_noted_across_the_counters_end(before: int, after: int) -> Non
 
 def test_a_clock_after_a_power_cut_is_noted() -> None:
     verified = verify(Quoter(safe=0, reset=4).evidence(), seen(clock_ms=2001))
-    assert [finding.code for finding in verified.findings] == ["quote.clock.unsafe", "quote.reset.changed"]
+    codes = [finding.code for finding in verified.findings]
+    assert codes == ["quote.clock.unsafe", "quote.clock.repeated", "quote.reset.changed"]
     assert not verified.safe
+
+
+def test_a_clock_that_a_power_cut_set_back_is_noted_though_it_is_said_to_be_safe() -> None:
+    verified = verify(Quoter(reset=4).evidence(), seen(clock_ms=2001))
+    assert [finding.code for finding in verified.findings] == ["quote.clock.repeated", "quote.reset.changed"]
 
 
 def foreign_key(path: pathlib.Path) -> PublicKey | None:

@@ -212,3 +212,19 @@ def test_the_log_is_bounded(log: EventLog, register: Register, monkeypatch: pyte
         log.record(EVENT)
     assert caught.value.code == "verifier.eventlog.full"
     assert register.value == value
+
+
+def test_a_folder_that_lets_nothing_go_is_an_error_with_a_code(
+    log: EventLog, tmp_path: pathlib.Path, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr("os.unlink", refuse)
+    with pytest.raises(VouchError) as caught:
+        log.record(EVENT)
+    assert caught.value.code == "verifier.eventlog.storage"
+    monkeypatch.undo()
+    # The event is in the register: it is completed, not lost.
+    log.open()
+    assert log.count == 1

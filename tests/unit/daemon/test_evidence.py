@@ -77,6 +77,25 @@ def answered(maker: EvidenceMaker, pcrs: tuple[int, ...] = (0, 10, 14), offset: 
     return found
 
 
+def test_an_install_proof_that_cannot_be_written_costs_the_answer_only(tmp_path: pathlib.Path, tpm: MemoryTpm) -> None:
+    """The data partition is not under dm-verity."""
+    (tmp_path / "ima").write_bytes(ima_entry(0))
+    roti: dict[str, Any] = {}
+    for _ in range(31):
+        roti = {"a": roti}
+    maker = EvidenceMaker(
+        identity=read_identity(IDENTITY, SSH_HOST_KEY, roti),
+        tpm=tpm,
+        event_log=EventLog(str(tmp_path), tpm),
+        ima_log=ImaLog(str(tmp_path / "ima")),
+        now_s=lambda: 0,
+        version="0.1.0",
+        report=lambda _: None,
+    )
+    found = answered(maker)
+    assert (found["ok"], found["id"], found["error"]["code"]) == (False, "1", "json.depth")
+
+
 def test_an_answer_is_evidence_as_the_model_reads_it(maker: EvidenceMaker, tmp_path: pathlib.Path) -> None:
     evidence = Evidence.from_json(answered(maker)["result"])
     statement = HostStatement.from_bytes(evidence.statement)

@@ -107,6 +107,17 @@ def test_silence_ends_a_connection(bench: Bench, client: PlainClient) -> None:
     assert client.closed()
 
 
+def test_a_request_that_begins_before_an_answer_has_no_longer_time(bench: Bench, client: PlainClient) -> None:
+    hello = encode_frame(dump_canonical({"version": 1, "id": "1", "request": "hello"}), limit_bytes=MAX_REQUEST_BYTES)
+    client.socket.sendall(hello + b"\0\0\1\0{")
+    bench.turn()
+    assert client.answer()["ok"]
+    bench.pass_s(server_module.STALL_LIMIT_S - 1)
+    assert bench.clients == 1
+    bench.pass_s(2)
+    assert bench.clients == 0
+
+
 def test_a_request_that_never_ends_does_and_trickling_does_not_help(bench: Bench, client: PlainClient) -> None:
     client.socket.sendall(b"\0\0\1\0")
     bench.turn()

@@ -39,6 +39,10 @@ REFUSED = {
     "nested objects": (b'{"a":' * 40 + b"1" + b"}" * 40, "parse.json.depth"),
     "depth bomb": (b"[" * 10**7, "parse.json.depth"),
     "depth bomb of objects": (b'{"":' * 10**6, "parse.json.depth"),
+    "bomb of small lists": (b"[" + b"[]," * (1 << 20) + b"[]]", "parse.too-many"),
+    "bomb of numbers": (b"[" + b"1," * (1 << 20) + b"1]", "parse.too-many"),
+    "bomb of strings": (b"[" * 32 + b'{"a":' + b'""' * (5 << 20), "parse.json.depth"),
+    "bomb of strings and shallow lists": (b"[[" + b"[]" * 40 + b'""' * (5 << 20), "parse.too-many"),
     "quotes bomb": (b'["' + b'\\"' * 10**6, "parse.json.syntax"),
 }
 

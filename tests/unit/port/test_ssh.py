@@ -238,3 +238,17 @@ def test_a_server_without_a_banner_is_left_after_the_limit(sshd: Sshd) -> None:
         with pytest.raises(UnreachableError) as caught:
             connect(sshd, port=listener.getsockname()[1], limits=limits)
     assert caught.value.code in {"ssh.handshake", "ssh.timeout"}
+
+
+def test_whatever_paramiko_stumbles_over_is_the_peers_fault(
+    tmp_path: pathlib.Path, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread hands on any exception that a peer's bytes caused, not only its own kinds."""
+
+    def stumble(*_: object, **__: object) -> None:
+        raise IndexError("index out of range")
+
+    monkeypatch.setattr(paramiko.Transport, "start_client", stumble)
+    with pytest.raises(UnreachableError) as caught:
+        connect(sshd)
+    assert caught.value.code == "ssh.handshake"
