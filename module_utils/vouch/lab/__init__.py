@@ -1,0 +1,1 @@
+"""The embedded lab: QEMU, OVMF and swtpm as hardware."""
