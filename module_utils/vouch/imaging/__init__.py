@@ -1,0 +1,1 @@
+"""Building a host image on a builder: the I/O around ``make``."""
