@@ -1,0 +1,403 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Appraise the evidence of a host: enrolment, releases and policy in, a result that expires out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vouch_appraise
+short_description: Appraise the evidence of a measured host
+version_added: "0.1.0"
+description:
+  - Runs on the controller, on evidence that M(vouch_evidence) collected a moment ago.
+  - Judges in a fixed order and stops at the first stage that denies. A bad verdict is a result, not a failure of this
+    module; the play decides.
+  - Writes the result, its signed form (EAR, a JWT) and a bundle with everything the result was made from.
+  - When the evidence is accepted, the enrolment is advanced, namely the TPM's counters, the place in IMA's list and,
+    the first time, the registers 1 and 5.
+options:
+  name:
+    description: Name of the machine, for files and display.
+    type: str
+    required: true
+  host_id:
+    description: UUID of the host that was asked.
+    type: str
+    required: true
+  enrolments:
+    description: Directory of the enrolments.
+    type: path
+    required: true
+  evidence:
+    description: Result of M(vouch_evidence).
+    type: dict
+    required: true
+  releases:
+    description: Signed release files (DSSE) that may run. The policy decides which of them do.
+    type: list
+    elements: path
+    required: true
+  image_store:
+    description: Directory of the image store, in which the file lists of the releases are.
+    type: path
+    required: true
+  policy:
+    description: The appraisal policy. A key that does not exist is refused.
+    type: dict
+    required: true
+    suboptions:
+      name:
+        description: Name, for people.
+        type: str
+        required: true
+      ttl_s:
+        description: Seconds a result counts.
+        type: int
+        default: 600
+      release_keys:
+        description: Public keys, PEM files, that may sign releases.
+        type: list
+        elements: path
+        required: true
+      releases:
+        description: Ids of the releases that are accepted. Without it every signed one is.
+        type: list
+        elements: str
+      installer_pcr4:
+        description: PCR 4 of the trusted installers, hexadecimal.
+        type: list
+        elements: str
+        required: true
+      max_failed_boot_attempts:
+        description: Boot options that may have failed before the host's own one.
+        type: int
+        default: 0
+      allow_debug:
+        description: Whether a debug release is a warning instead of a refusal. It is never affirmed.
+        type: bool
+        default: false
+  ear_key:
+    description: Private P-256 key, PEM file, that signs the result. Without it there is no signed form.
+    type: path
+  directory:
+    description: Directory for the result files. Made when missing.
+    type: path
+    required: true
+requirements:
+  - cryptography
+  - joserfc
+attributes:
+  check_mode:
+    description: Judges and returns everything, writes nothing.
+    support: full
+  diff_mode:
+    description: Shows what the enrolment gains.
+    support: full
+notes:
+  - RV(ignore:changed) is true only when registers of the firmware were pinned for the first time. A result is news
+    about a host and no change of it.
+author:
+  - The Vouch developers
+"""
+
+EXAMPLES = r"""
+- name: Appraise the evidence
+  vouch_appraise:
+    name: "{{ inventory_hostname }}"
+    host_id: "{{ host_id }}"
+    enrolments: /var/lib/vouch/enrolments
+    evidence: "{{ evidence }}"
+    releases: [/srv/images/releases/vouch-host.dsse.json]
+    image_store: /srv/images
+    policy:
+      name: production
+      release_keys: [/etc/vouch/release.pub]
+      installer_pcr4: ["{{ installer_pcr4 }}"]
+    ear_key: /etc/vouch/ear.key
+    directory: /var/lib/vouch/results
+  delegate_to: localhost
+  register: appraisal
+
+- name: Go on with proven hosts only
+  ansible.builtin.assert:
+    that: appraisal.verdict == 'affirming'
+    fail_msg: "{{ appraisal.findings }}"
+"""
+
+RETURN = r"""
+verdict:
+  description: V(affirming), V(warning), V(contraindicated), or V(none) when there was no evidence.
+  returned: always
+  type: str
+  sample: affirming
+stage:
+  description: Where the appraisal stopped; V(done) when nothing denied.
+  returned: always
+  type: str
+  sample: done
+findings:
+  description: Reasons, notes included.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"code": "boot.pcr4.unexpected", "severity": "deny", "subject": "pcr:4"}]
+evidence_digest:
+  description: SHA-256 of the evidence; empty when there was none.
+  returned: always
+  type: str
+  sample: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
+ear:
+  description: The signed result (JWT); empty without a key.
+  returned: always
+  type: str
+  sample: eyJhbGciOiJFUzI1NiJ9.e30.c2ln
+bundle:
+  description: File with everything the result was made from.
+  returned: always
+  type: path
+  sample: /var/lib/vouch/results/host1.bundle.tar
+result_file:
+  description: File of the result.
+  returned: always
+  type: path
+  sample: /var/lib/vouch/results/host1.result.json
+result:
+  description: The result as written.
+  returned: always
+  type: dict
+  sample: {"type": "urn:vouch:attestation-result:1", "verdict": "affirming"}
+row:
+  description: One line for a table.
+  returned: always
+  type: dict
+  sample: {"machine": "host1", "status": "affirming", "reasons": [], "age": "0 s", "expires": "2026-01-01T00:10:00Z"}
+ansible_facts:
+  description: The same for display. Facts are never a verdict, since a host can forge its own.
+  returned: always
+  type: dict
+  sample: {"attestation": {"verdict": "affirming", "reasons": []}}
+"""
+
+import datetime
+import json
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.vouch.errors import EvidenceError, ParseError, UnreachableError, UsageError, VouchError
+from ansible.module_utils.vouch.make.bundle import write_bundle
+from ansible.module_utils.vouch.model.enrolment import Enrolment
+from ansible.module_utils.vouch.model.evidence import MAX_EVIDENCE_BYTES
+from ansible.module_utils.vouch.model.release import HostRelease, release_id
+from ansible.module_utils.vouch.parse.canonical import dump_canonical
+from ansible.module_utils.vouch.parse.envelope import parse_envelope
+from ansible.module_utils.vouch.port.files import PUBLIC_MODE, make_private_folder, read_bounded, write_atomic
+from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
+
+try:
+    from ansible.module_utils.vouch.appraise.ear import ear_claims, sign_ear
+    from ansible.module_utils.vouch.appraise.host import appraise_host
+    from ansible.module_utils.vouch.appraise.policy import POLICY_TYPE, AppraisalPolicy
+    from ansible.module_utils.vouch.appraise.references import References
+    from ansible.module_utils.vouch.appraise.result import AttestationResult, unreachable_result
+except ImportError:
+    LIBRARY_ERROR: str | None = traceback.format_exc()
+else:
+    LIBRARY_ERROR = None
+
+BUILD = "vouch 0.1.0"
+MAX_FILE_BYTES = 64 << 20
+
+
+def argument_spec() -> dict[str, Any]:
+    """Return the options of this module."""
+    policy = {
+        "name": {"type": "str", "required": True},
+        "ttl_s": {"type": "int", "default": 600},
+        "release_keys": {"type": "list", "elements": "path", "required": True, "no_log": False},
+        "releases": {"type": "list", "elements": "str"},
+        "installer_pcr4": {"type": "list", "elements": "str", "required": True},
+        "max_failed_boot_attempts": {"type": "int", "default": 0},
+        "allow_debug": {"type": "bool", "default": False},
+    }
+    return {
+        "name": {"type": "str", "required": True},
+        "host_id": {"type": "str", "required": True},
+        "enrolments": {"type": "path", "required": True},
+        "evidence": {"type": "dict", "required": True},
+        "releases": {"type": "list", "elements": "path", "required": True},
+        "image_store": {"type": "path", "required": True},
+        "policy": {"type": "dict", "required": True, "options": policy},
+        "ear_key": {"type": "path", "no_log": False},
+        "directory": {"type": "path", "required": True},
+    }
+
+
+class Appraised(NamedTuple):
+    """A result with all it was made from."""
+
+    result: AttestationResult
+    before: Enrolment | None
+    after: Enrolment | None
+    parts: dict[str, bytes]
+
+
+def policy_of(options: dict[str, Any]) -> AppraisalPolicy:
+    """Return the policy that the options declare."""
+    keys = [read_bounded(key, limit_bytes=MAX_FILE_BYTES).decode("ascii", "replace") for key in options["release_keys"]]
+    declared = {name: value for name, value in options.items() if value is not None}
+    return AppraisalPolicy.from_json({"type": POLICY_TYPE, **declared, "release_keys": keys})
+
+
+def reference_files(paths: Iterable[str], store: str) -> dict[bytes, tuple[bytes, bytes]]:
+    """Return release id to signed file and file list.
+
+    The file list is looked up by the digest that the release names; whether that release is to be believed is judged
+    by ``References``, which holds both against the policy's keys.
+    """
+    found: dict[bytes, tuple[bytes, bytes]] = {}
+    for path in paths:
+        envelope = read_bounded(path, limit_bytes=MAX_FILE_BYTES)
+        try:
+            release = HostRelease.from_bytes(parse_envelope(envelope).payload)
+        except ParseError as error:
+            raise UsageError(f"{path} is no host release: {error}", code="release.malformed") from None
+        manifest = Path(store, "sha256", release.manifest_sha256.hex())
+        found[release_id(envelope)] = (envelope, read_bounded(manifest, limit_bytes=MAX_FILE_BYTES))
+    return found
+
+
+def appraise(params: dict[str, Any], now_s: int) -> Appraised:
+    """Return what the evidence is worth at ``now_s``."""
+    policy = policy_of(params["policy"])
+    files = reference_files(params["releases"], params["image_store"])
+    references = References(policy, files.values())
+    before = EnrolmentStore(params["enrolments"]).find(params["host_id"])
+    seen = params["evidence"]
+    context: dict[str, Any] = {"host_id": params["host_id"], "now": now_s}
+    parts = {"policy.json": dump_canonical(policy.to_json())}
+    if before is not None:
+        parts["enrolment.json"] = before.to_bytes()
+    after = None
+    if seen.get("collected"):
+        data = read_bounded(seen["dest"], limit_bytes=MAX_EVIDENCE_BYTES)
+        appraisal = appraise_host(
+            data,
+            host_id=params["host_id"],
+            nonce=bytes.fromhex(seen["nonce"]),
+            channel_key=seen["ssh_host_key"],
+            enrolment=before,
+            references=references,
+            now_s=now_s,
+        )
+        result, after = appraisal.result, appraisal.enrolment
+        context |= {"nonce": seen["nonce"], "channel_key": seen["ssh_host_key"]}
+        parts["evidence.json"] = data
+    else:
+        error = UnreachableError(str(seen.get("message", "no evidence")), code=str(seen.get("code", "unreachable")))
+        result = unreachable_result(
+            params["host_id"], error, policy_digest=references.policy_digest, issued_at_s=now_s, ttl_s=policy.ttl_s
+        )
+    if result.release_id in files:
+        parts["release.json"], parts["manifest"] = files[result.release_id]
+    parts |= {"context.json": dump_canonical(context), "result.json": result.to_bytes()}
+    if params["ear_key"]:
+        token = sign_ear(ear_claims(result, build=BUILD), read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES))
+        parts["result.jwt"] = token.encode()
+    return Appraised(result=result, before=before, after=after, parts=parts)
+
+
+def save(params: dict[str, Any], appraised: Appraised) -> dict[str, str]:
+    """Write enrolment, result, signed result and bundle; return the names of the files."""
+    if appraised.before is not None and appraised.after is not None:
+        EnrolmentStore(params["enrolments"]).update(appraised.before, appraised.after)
+    folder = make_private_folder(params["directory"])
+    names = files_of(params)
+    write_atomic(names["bundle"], write_bundle(appraised.parts), mode=PUBLIC_MODE)
+    if "result.jwt" in appraised.parts:
+        write_atomic(folder / f"{params['name']}.result.jwt", appraised.parts["result.jwt"], mode=PUBLIC_MODE)
+    # Last: who sees the result finds what it was made from.
+    write_atomic(names["result_file"], appraised.parts["result.json"], mode=PUBLIC_MODE)
+    return names
+
+
+def files_of(params: dict[str, Any]) -> dict[str, str]:
+    """Return where result and bundle are."""
+    folder = Path(params["directory"])
+    return {
+        "bundle": str(folder / f"{params['name']}.bundle.tar"),
+        "result_file": str(folder / f"{params['name']}.result.json"),
+    }
+
+
+def table_row(name: str, result: AttestationResult, now_s: int) -> dict[str, Any]:
+    """Return one line for a table."""
+    return {
+        "machine": name,
+        "status": result.verdict.value,
+        "reasons": list(result.codes) or ([finding.code for finding in result.findings] if not result.nonce else []),
+        "pcr4_expected": "" if result.pcr4_expected is None else result.pcr4_expected.hex()[:16],
+        "pcr4_found": "" if result.pcr4_found is None else result.pcr4_found.hex()[:16],
+        "age": f"{max(0, now_s - result.issued_at_s)} s",
+        "expires": utc(result.expires_at_s),
+    }
+
+
+def utc(seconds: int) -> str:
+    """Return Unix seconds as text."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
+    """Return the module's result."""
+    result, before, after = appraised.result, appraised.before, appraised.after
+    row = table_row(params["name"], result, result.issued_at_s)
+    pinned = {} if before is None else {str(i): v.hex() for i, v in before.baseline.items()}
+    gained = pinned if after is None else {str(i): v.hex() for i, v in after.baseline.items()}
+    return {
+        "changed": pinned != gained,
+        "verdict": result.verdict.value,
+        "stage": result.stage,
+        "findings": [finding.as_dict() for finding in result.findings],
+        "evidence_digest": "" if result.evidence_digest is None else result.evidence_digest.hex(),
+        "ear": appraised.parts.get("result.jwt", b"").decode(),
+        "row": row,
+        "result": json.loads(appraised.parts["result.json"]),
+        "ansible_facts": {
+            "attestation": {
+                "verdict": result.verdict.value,
+                "reasons": row["reasons"],
+                "release": result.release_name or "",
+                "issued_at": utc(result.issued_at_s),
+                "expires_at": utc(result.expires_at_s),
+                "evidence_digest": "" if result.evidence_digest is None else result.evidence_digest.hex(),
+            }
+        },
+        "diff": {"before": {"baseline": pinned}, "after": {"baseline": gained}},
+        **files_of(params),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    if LIBRARY_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("cryptography and joserfc"), exception=LIBRARY_ERROR)
+    try:
+        appraised = appraise(module.params, int(datetime.datetime.now(datetime.UTC).timestamp()))
+        if not module.check_mode:
+            save(module.params, appraised)
+    except EvidenceError as exc:
+        module.fail_json(msg=str(exc), code=exc.code, findings=[finding.as_dict() for finding in exc.findings])
+    except VouchError as exc:
+        module.fail_json(msg=str(exc), code=exc.code)
+    except (ValueError, KeyError) as exc:
+        module.fail_json(msg=f"evidence is no result of vouch_evidence: {exc!r}", code="usage.invalid")
+    module.exit_json(**shown(module.params, appraised))
+
+
+if __name__ == "__main__":
+    main()

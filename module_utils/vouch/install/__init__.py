@@ -1,0 +1,1 @@
+"""What the installer does to a machine, over the ports: look, write a slot, prove what was written."""

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules that run in the installer, as Ansible runs them: what can be shown without a disk to write on."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import vouch_enroll
+import vouch_host_slot
+import vouch_install_proof
+import vouch_machine_info
+import vouch_tpm_identity
+from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils.vouch.check.identity import check_ak_public
+
+from sim.attester import RELEASE_KEY, SimRelease
+from swtpm_fixture import SoftwareTpm
+
+HOST_ID = "3d9a6f5e-0c0e-4c53-9d0e-0c1d5f5c8a11"
+DISK = "/dev/disk/by-id/none-such"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    def runner(module: Any, **options: Any) -> dict[str, Any]:
+        with patch_module_args(options), pytest.raises(SystemExit):
+            module.main()
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return runner
+
+
+def release_options(**changes: Any) -> dict[str, Any]:
+    from ansible.module_utils.vouch.make.sign import public_pem
+
+    return {
+        "disk": DISK,
+        "host_id": HOST_ID,
+        "release": base64.b64encode(SimRelease().envelope).decode(),
+        "release_keys": [public_pem(RELEASE_KEY).decode()],
+        **changes,
+    }
+
+
+def test_every_obstacle_is_named_at_once(run: Callable[..., dict[str, Any]]) -> None:
+    failed = run(vouch_machine_info, disk=DISK, host_id=HOST_ID, tpm="swtpm:host=127.0.0.1,port=9")
+    codes = {problem["code"] for problem in failed["problems"]}
+    assert failed["failed"]
+    assert "disk.missing" in codes
+    assert codes & {"tpm.absent", "eventlog.unreadable"}
+    assert all(f"[{code}]" in failed["msg"] for code in codes)
+
+
+def test_a_host_id_that_is_none(run: Callable[..., dict[str, Any]]) -> None:
+    assert run(vouch_machine_info, disk=DISK, host_id="h1")["code"] == "usage.invalid"
+
+
+@pytest.mark.swtpm
+def test_the_attestation_key_is_made_once(run: Callable[..., dict[str, Any]], software_tpm: SoftwareTpm) -> None:
+    tpm = software_tpm.tcti
+    foretold = run(vouch_tpm_identity, tpm=tpm, _ansible_check_mode=True)
+    assert (foretold["changed"], foretold["ak_public"]) == (True, "")
+    first = run(vouch_tpm_identity, tpm=tpm)
+    assert first["changed"]
+    assert check_ak_public(base64.b64decode(first["ak_public"])).name
+    second = run(vouch_tpm_identity, tpm=tpm)
+    assert not second["changed"]
+    assert second["ak_public"] == first["ak_public"]
+    wrong = base64.b64encode(bytes(64)).decode()
+    failed = run(vouch_tpm_identity, tpm=tpm, credential_blob=wrong, encrypted_secret=wrong)
+    assert failed["failed"]
+    assert "secret" not in failed
+    assert run(vouch_tpm_identity, tpm=tpm, credential_blob=wrong)["failed"]
+    assert run(vouch_tpm_identity, tpm=tpm, credential_blob="*", encrypted_secret="*")["code"] == "usage.invalid"
+
+
+def test_no_tpm(run: Callable[..., dict[str, Any]]) -> None:
+    failed = run(vouch_tpm_identity, tpm="swtpm:host=127.0.0.1,port=9")
+    assert failed["code"] == "tpm.absent"
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "disk": ({}, "disk.missing"),
+    "host id": ({"host_id": "h1"}, "usage.invalid"),
+    "release": ({"release": base64.b64encode(b"{}").decode()}, "envelope.malformed"),
+    "base64": ({"release": "*"}, "usage.invalid"),
+    "no key": ({"release_keys": []}, "key.none"),
+    "forged": (
+        {"release": base64.b64encode(SimRelease().forged()).decode()},
+        "envelope.signature.invalid",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_slot_is_not_touched_for_a_wrong_wish(
+    run: Callable[..., dict[str, Any]], fault: str, check_mode: bool
+) -> None:
+    changes, code = FAULTS[fault]
+    options = release_options(store_url="http://127.0.0.1:9", **changes)
+    failed = run(vouch_host_slot, **options, _ansible_check_mode=check_mode)
+    assert (failed["failed"], failed["code"]) == (True, code)
+
+
+def test_no_proof_without_a_verified_release(run: Callable[..., dict[str, Any]]) -> None:
+    forged = base64.b64encode(SimRelease().forged()).decode()
+    assert run(vouch_install_proof, **release_options(release=forged))["code"] == "envelope.signature.invalid"
+
+
+def test_an_unknown_host_is_not_enrolled(run: Callable[..., dict[str, Any]], tmp_path: Any) -> None:
+    options = {"directory": str(tmp_path / "e"), "host_id": HOST_ID}
+    assert run(vouch_enroll, state="info", **options)["enrolled"] is False
+    assert run(vouch_enroll, state="absent", **options)["changed"] is False
+    assert run(vouch_enroll, state="activated", secret="AA==", **options)["code"] == "challenge.missing"
+    assert run(vouch_enroll, state="info", directory=str(tmp_path), host_id="x")["code"] == "enrolment.host-id"
+    assert run(vouch_enroll, state="challenged", **options)["failed"]
