@@ -181,6 +181,7 @@ ansible_facts:
 
 import datetime
 import json
+import re
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -210,6 +211,8 @@ else:
 
 BUILD = "vouch 0.1.0"
 MAX_FILE_BYTES = 64 << 20
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def argument_spec() -> dict[str, Any]:
@@ -272,6 +275,8 @@ def reference_files(paths: Iterable[str], store: str) -> dict[bytes, tuple[bytes
 
 def appraise(params: dict[str, Any], now_s: int) -> Appraised:
     """Return what the evidence is worth at ``now_s``."""
+    if not FILE_NAME.fullmatch(params["name"]):
+        raise UsageError(f"{params['name']!r} does not serve as a file name", hint="letters, digits and ._- do")
     policy = policy_of(params["policy"])
     files = reference_files(params["releases"], params["image_store"])
     references = References(policy, files.values())
@@ -284,6 +289,7 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
     after = None
     if seen.get("collected"):
         data = read_bounded(seen["dest"], limit_bytes=MAX_EVIDENCE_BYTES)
+        asked_at = seconds(str(seen["requested_at"]))
         appraisal = appraise_host(
             data,
             host_id=params["host_id"],
@@ -292,9 +298,10 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
             enrolment=before,
             references=references,
             now_s=now_s,
+            asked_at_s=asked_at,
         )
         result, after = appraisal.result, appraisal.enrolment
-        context |= {"nonce": seen["nonce"], "channel_key": seen["ssh_host_key"]}
+        context |= {"nonce": seen["nonce"], "channel_key": seen["ssh_host_key"], "asked_at": asked_at}
         parts["evidence.json"] = data
     else:
         error = UnreachableError(str(seen.get("message", "no evidence")), code=str(seen.get("code", "unreachable")))
@@ -346,9 +353,14 @@ def table_row(name: str, result: AttestationResult, now_s: int) -> dict[str, Any
     }
 
 
-def utc(seconds: int) -> str:
+def utc(time_s: int) -> str:
     """Return Unix seconds as text."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.datetime.fromtimestamp(time_s, datetime.UTC).strftime(TIME_FORMAT)
+
+
+def seconds(text: str) -> int:
+    """Return Unix seconds of what ``utc`` wrote."""
+    return int(datetime.datetime.strptime(text, TIME_FORMAT).replace(tzinfo=datetime.UTC).timestamp())
 
 
 def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:

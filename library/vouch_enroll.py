@@ -11,7 +11,7 @@ short_description: Enrol a measured host
 version_added: "0.1.0"
 description:
   - Runs on the controller, in three steps. The machine itself is never asked here; what it shows comes from
-    M(vouch_machine_info), M(vouch_tpm_identity) and M(vouch_install_proof).
+    M(vouch_machine), M(vouch_tpm_activate) and M(vouch_host_slot).
   - O(state=challenged) verifies the EK certificate, the attestation key's attributes and the replay of the firmware's
     event log, and makes a credential challenge.
   - O(state=activated) compares the answer with the secret, in constant time.
@@ -111,7 +111,7 @@ EXAMPLES = r"""
     ek_certificates: "{{ machine.ek_certificates }}"
     ek_chain: "{{ machine.ek_chain }}"
     ek_ca: [/etc/vouch/ek-ca/infineon-root.pem]
-    ak_public: "{{ identity.ak_public }}"
+    ak_public: "{{ machine.ak_public }}"
     event_log: "{{ machine.event_log }}"
     pcrs: "{{ machine.pcrs }}"
   delegate_to: localhost
@@ -130,7 +130,7 @@ EXAMPLES = r"""
     state: present
     directory: /var/lib/vouch/enrolments
     host_id: "{{ host_id }}"
-    roti: "{{ proof.roti }}"
+    roti: "{{ slot.roti }}"
     ssh_host_key: "{{ slot.ssh_host_key }}"
     release: /srv/images/releases/vouch-host.dsse.json
     release_keys: [/etc/vouch/release.pub]

@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write a host image into one slot of a disk, with everything it needs to start."""
+"""Write a host image into one slot of a disk, with everything it needs to start, and prove it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vouch_host_slot
-short_description: Write a host image into one slot of a disk
+short_description: Write a host image into one slot of a disk and prove it
 version_added: "0.1.0"
 description:
   - Runs on a machine that was booted from the installer.
@@ -16,6 +16,9 @@ description:
   - The signature of the release is verified here. Images come from the image store by digest and are read back from
     the disk.
   - Each step looks at the machine first. A second run changes nothing, and a run that was cut off can be repeated.
+  - At the end everything is read again, and the TPM signs what was found, together with the registers that this
+    installer measured to. The proof (ROTI) is kept on the data partition, from where the host shows it with its
+    evidence. One that is there and still says what is on the disk is kept.
 options:
   disk:
     description: Stable name of the disk, below C(/dev/disk/by-id).
@@ -47,6 +50,10 @@ options:
     description: Whether data on the disk may be destroyed.
     type: bool
     default: false
+  tpm:
+    description: How to reach the TPM, V(device:PATH) of the kernel's resource manager.
+    type: str
+    default: device:/dev/tpmrm0
 requirements:
   - sfdisk, blkid, dosfstools, e2fsprogs
   - python3-cryptography
@@ -79,6 +86,11 @@ changes:
   type: list
   elements: dict
   sample: [{"name": "slot a root image", "current": "no complete image", "desired": "sha256:9f86d081"}]
+roti:
+  description: The proof, base64 of its JSON form; empty in check mode when one would be made.
+  returned: success
+  type: str
+  sample: eyJhdHRlc3QiOi4uLn0=
 release_id:
   description: SHA-256 of the signed release file.
   returned: success
@@ -101,17 +113,24 @@ ssh_host_key:
   sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ
 """
 
+import base64
+import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.vouch.errors import VouchError
-from ansible.module_utils.vouch.install.slot import SlotInstaller, SlotOutcome
+from ansible.module_utils.vouch.install.proof import EVENT_LOG, MISSING, ProofMaker, ProofOutcome
+from ansible.module_utils.vouch.install.slot import SlotInstaller, SlotOutcome, SlotWish
 from ansible.module_utils.vouch.install.wish import read_wish
+from ansible.module_utils.vouch.model.evidence import MAX_FIRMWARE_LOG_BYTES
 from ansible.module_utils.vouch.port.disk import BlockDisk
 from ansible.module_utils.vouch.port.efi import EfivarFs
+from ansible.module_utils.vouch.port.files import read_bounded
 from ansible.module_utils.vouch.port.imagestore import stream_blob
 from ansible.module_utils.vouch.port.progress import report
+from ansible.module_utils.vouch.port.quotetpm import DEVICE, QuoteTpm
 
 
 def argument_spec() -> dict[str, Any]:
@@ -124,21 +143,47 @@ def argument_spec() -> dict[str, Any]:
         "release_keys": {"type": "list", "elements": "str", "required": True, "no_log": False},
         "store_url": {"type": "str", "required": True},
         "wipe": {"type": "bool", "default": False},
+        "tpm": {"type": "str", "default": DEVICE},
     }
 
 
-def shown(outcome: SlotOutcome, release_id: bytes) -> dict[str, Any]:
+def install(params: dict[str, Any], wish: SlotWish, *, check_mode: bool) -> tuple[SlotOutcome, ProofOutcome]:
+    """Bring the slot to the wanted state and have it proven."""
+
+    def fetch(digest: bytes, limit_bytes: int) -> Iterator[bytes]:
+        return stream_blob(params["store_url"], digest, limit_bytes=limit_bytes)
+
+    efi = EfivarFs()
+    with BlockDisk(params["disk"]).locked() as disk, contextlib.closing(QuoteTpm(params["tpm"])) as tpm:
+        slot = SlotInstaller(disk, efi, fetch, wish, rehearse=check_mode, say=report).run()
+        if check_mode and slot.deltas:
+            return slot, ProofOutcome(roti=None, deltas=(MISSING,))
+        report("install proof")
+        maker = ProofMaker(
+            disk=disk,
+            efi=efi,
+            tpm=tpm,
+            event_log=read_bounded(EVENT_LOG, limit_bytes=MAX_FIRMWARE_LOG_BYTES),
+            wish=wish,
+            now_s=lambda: int(time.time()),
+        )
+        return slot, maker.run(rehearse=check_mode)
+
+
+def shown(slot: SlotOutcome, proof: ProofOutcome, release_id: bytes) -> dict[str, Any]:
     """Return the module's result."""
+    deltas = (*slot.deltas, *proof.deltas)
     return {
-        "changed": bool(outcome.deltas),
-        "changes": [delta.as_dict() for delta in outcome.deltas],
+        "changed": bool(deltas),
+        "changes": [delta.as_dict() for delta in deltas],
         "release_id": release_id.hex(),
-        "boot_entry": outcome.boot_entry,
-        "boot_variable": outcome.boot_variable,
-        "ssh_host_key": outcome.ssh_host_key,
+        "boot_entry": slot.boot_entry,
+        "boot_variable": slot.boot_variable,
+        "ssh_host_key": slot.ssh_host_key,
+        "roti": "" if proof.roti is None else base64.b64encode(proof.roti.to_bytes()).decode(),
         "diff": {
-            "before": "".join(f"{delta.name}: {(delta.current or 'absent').strip()}\n" for delta in outcome.deltas),
-            "after": "".join(f"{delta.name}: {delta.desired.strip()}\n" for delta in outcome.deltas),
+            "before": "".join(f"{delta.name}: {(delta.current or 'absent').strip()}\n" for delta in deltas),
+            "after": "".join(f"{delta.name}: {delta.desired.strip()}\n" for delta in deltas),
         },
     }
 
@@ -147,10 +192,6 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
     params = module.params
-
-    def fetch(digest: bytes, limit_bytes: int) -> Iterator[bytes]:
-        return stream_blob(params["store_url"], digest, limit_bytes=limit_bytes)
-
     try:
         wish = read_wish(
             host_id=params["host_id"],
@@ -159,14 +200,12 @@ def main() -> None:
             release_keys=params["release_keys"],
             wipe=params["wipe"],
         )
-        with BlockDisk(params["disk"]).locked() as disk:
-            installer = SlotInstaller(disk, EfivarFs(), fetch, wish, rehearse=module.check_mode, say=report)
-            outcome = installer.run()
+        slot, proof = install(params, wish, check_mode=module.check_mode)
     except VouchError as exc:
         module.fail_json(msg=str(exc), code=exc.code)
     except OSError as exc:
         module.fail_json(msg=f"the disk does not answer as it should: {exc}", code="disk.io")
-    module.exit_json(**shown(outcome, wish.release_id))
+    module.exit_json(**shown(slot, proof, wish.release_id))
 
 
 if __name__ == "__main__":

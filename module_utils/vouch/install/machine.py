@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a machine booted from the installer is, and why it could not become a measured host.
 
-Nothing is written and nothing is made: neither key nor partition. Every obstacle is found in one look, so an
-operator mends them all before the second attempt.
+No partition is written. Every obstacle is found in one look, so an operator mends them all before the second attempt;
+only where there is none is the attestation key made, once.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ from typing import Any, TypeVar
 
 from ..errors import UnreachableError
 from ..make.disklayout import find_deltas, plan_table, refuse_foreign_content
-from ..model.digest import PcrBank, PcrSelection
+from ..model.digest import PcrBank
 from ..model.evidence import MAX_FIRMWARE_LOG_BYTES
 from ..port.disk import BlockDisk, DiskReport
 from ..port.efi import EFIVARFS, EfivarFs
 from ..port.files import read_bounded
 from ..port.tpm import Tpm
+from .proof import BOOT_SELECTION, EVENT_LOG
 
-EVENT_LOG = pathlib.Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 TPM_CLASS = pathlib.Path("/sys/class/tpm/tpm0")
-BOOT_SELECTION = PcrSelection("sha256", tuple(range(10)))
-"""Registers of firmware and loader: what the ROTI quote covers."""
-
 MIN_PYTHON = (3, 11)
 TOOLS: Mapping[str, str] = {
     "sfdisk": "fdisk",
@@ -59,7 +56,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineReport:
-    """One look at a machine; parts that could not be looked at are None and have a problem each."""
+    """One look at a machine; parts that could not be looked at are None and have a problem each.
+
+    ``ak_missing``: the TPM had no attestation key before.
+    """
 
     disk: DiskReport | None
     event_log: bytes | None
@@ -67,6 +67,7 @@ class MachineReport:
     ek_certificates: Mapping[str, bytes]
     ek_chain: tuple[bytes, ...]
     ak_public: bytes | None
+    ak_missing: bool
     problems: tuple[Problem, ...]
 
 
@@ -99,13 +100,14 @@ class MachineLook:
         self._path = path
         self._problems: list[Problem] = []
 
-    def run(self, *, disk: str, host_id: uuid.UUID, wipe: bool) -> MachineReport:
+    def run(self, *, disk: str, host_id: uuid.UUID, wipe: bool, make_key: bool) -> MachineReport:
         """Return what was seen.
 
         Args:
             disk: Stable name of the disk to install on.
             host_id: Id this machine shall have; a disk that bears it is ours.
             wipe: Data on the disk may go.
+            make_key: Make the attestation key where it is missing and nothing else stands in the way.
         """
         self._try(self._check_python)
         self._try(self._check_tools)
@@ -113,7 +115,7 @@ class MachineLook:
         report = self._try(lambda: self._disk(disk, host_id, wipe))
         log = self._try(self._read_log)
         seen: dict[str, Any] = {}
-        self._try(lambda: self._tpm(seen))
+        self._try(lambda: self._tpm(seen, make_key))
         return MachineReport(
             disk=report,
             event_log=log,
@@ -121,6 +123,7 @@ class MachineLook:
             ek_certificates=seen.get("ek_certificates", {}),
             ek_chain=seen.get("ek_chain", ()),
             ak_public=seen.get("ak_public"),
+            ak_missing=seen.get("ak_missing", False),
             problems=tuple(self._problems),
         )
 
@@ -174,7 +177,7 @@ class MachineLook:
             )
         return log
 
-    def _tpm(self, seen: dict[str, Any]) -> None:
+    def _tpm(self, seen: dict[str, Any], make_key: bool) -> None:
         version = self._tpm_class / "tpm_version_major"
         if not self._tpm_class.exists():
             raise UnreachableError(
@@ -199,3 +202,6 @@ class MachineLook:
             except UnreachableError as error:
                 if error.code != "tpm.ak.missing":
                     raise
+                seen["ak_missing"] = True
+                if make_key and not self._problems:
+                    seen["ak_public"] = tpm.create_ak()

@@ -8,27 +8,51 @@ host key are read from the disk and the firmware again, after the installation w
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ..errors import ParseError, UnreachableError
 from ..make.bootentry import plan_boot
 from ..make.disklayout import DATA_NUMBER, ESP_NUMBER, SLOT_NUMBER, Delta, slot_guid
-from ..model.digest import PcrBank, sha256
+from ..model.digest import PcrBank, PcrSelection, sha256
 from ..model.evidence import Roti
 from ..model.release import HYPERVISOR, ROOT_IMAGE, InstallStatement
 from ..parse.tpm2 import parse_attest
 from ..port.disk import TargetDisk, digest_of
 from ..port.efi import EfiVariables
 from ..port.files import PUBLIC_MODE, read_bounded, write_atomic
-from ..port.tpm import Tpm
 from .hostkey import read_host_key
-from .machine import BOOT_SELECTION
 from .slot import SlotWish, boot_target, file_digest, identity_bytes, image_bytes
 
 ROTI_NAME = "roti.json"
 MAX_ROTI_BYTES = 8 << 20
 INSTALLER_PCR = 4
+BOOT_SELECTION = PcrSelection("sha256", tuple(range(10)))
+"""Registers of firmware and loader: what the ROTI quote covers."""
+
+MISSING = Delta(name=ROTI_NAME, current=None, desired="a proof by this TPM")
+EVENT_LOG = pathlib.Path("/sys/kernel/security/tpm0/binary_bios_measurements")
+"""The firmware's event log; Linux shows it when its own EFI stub started it, so not under Xen."""
+
+QUOTE_ATTEMPTS = 8
+"""How often a quote is made again when a register was extended between it and the reading."""
+
+
+class ProofTpm(Protocol):
+    """What a proof needs of a TPM (``port.quotetpm.QuoteTpm``)."""
+
+    def read_pcrs(self, indices: Sequence[int]) -> Mapping[int, bytes]:
+        """Return SHA-256 registers."""
+        ...
+
+    def quote(self, qualifying: bytes, indices: Sequence[int]) -> tuple[bytes, bytes]:
+        """Return TPMS_ATTEST and TPMT_SIGNATURE by the attestation key."""
+        ...
+
+    def ak_public(self) -> bytes:
+        """Return the attestation key's TPMT_PUBLIC."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +70,6 @@ class ProofMaker:
         disk: The disk.
         efi: The firmware's variables.
         tpm: The TPM, with its attestation key.
-        ak_name: TPM name of that key.
         event_log: Firmware event log of this boot.
         wish: What was installed.
         now_s: Time of day, Unix seconds.
@@ -57,8 +80,7 @@ class ProofMaker:
         *,
         disk: TargetDisk,
         efi: EfiVariables,
-        tpm: Tpm,
-        ak_name: bytes,
+        tpm: ProofTpm,
         event_log: bytes,
         wish: SlotWish,
         now_s: Callable[[], int],
@@ -66,7 +88,6 @@ class ProofMaker:
         self._disk = disk
         self._efi = efi
         self._tpm = tpm
-        self._ak_name = ak_name
         self._event_log = event_log
         self._wish = wish
         self._now_s = now_s
@@ -80,14 +101,13 @@ class ProofMaker:
         observed, kept = self._observe()
         if kept is not None:
             return ProofOutcome(roti=kept, deltas=())
-        delta = Delta(name=ROTI_NAME, current=None, desired="a proof by this TPM")
         if rehearse:
-            return ProofOutcome(roti=None, deltas=(delta,))
+            return ProofOutcome(roti=None, deltas=(MISSING,))
         roti = self._quote(observed)
         with self._disk.mounted(DATA_NUMBER, writable=True) as root:
             # Readable: it is handed to everybody who asks for evidence.
             write_atomic(root / ROTI_NAME, roti.to_bytes(), mode=PUBLIC_MODE)
-        return ProofOutcome(roti=roti, deltas=(delta,))
+        return ProofOutcome(roti=roti, deltas=(MISSING,))
 
     def _observe(self) -> tuple[InstallStatement, Roti | None]:
         """Return the statement of what is there (time still open), and the proof on the disk if it says the same."""
@@ -122,8 +142,9 @@ class ProofMaker:
             root_img_sha256=wish.release.subjects[ROOT_IMAGE],
             boot_entry=target.text(),
             ssh_host_key=key,
-            ak_name=self._ak_name,
-            installer_pcr4=self._tpm.read_pcrs(BOOT_SELECTION)[INSTALLER_PCR],
+            # The name of a key with nameAlg SHA-256 (TPM 2.0 Part 1, 16); the appraiser checks that it is one.
+            ak_name=b"\x00\x0b" + sha256(self._tpm.ak_public()),
+            installer_pcr4=self._tpm.read_pcrs([INSTALLER_PCR])[INSTALLER_PCR],
             time_s=0,
         )
         return observed, kept if kept is not None and _says(kept, observed) else None
@@ -133,14 +154,15 @@ class ProofMaker:
 
     def _quote(self, observed: InstallStatement) -> Roti:
         statement = replace(observed, time_s=self._now_s()).to_bytes()
-        attest, signature, pcrs = self._tpm.quote_registers(sha256(statement), BOOT_SELECTION)
-        return Roti(
-            statement=statement,
-            attest=attest,
-            signature=signature,
-            pcrs=PcrBank(pcrs.algorithm, pcrs.values),
-            event_log=self._event_log,
-        )
+        for _ in range(QUOTE_ATTEMPTS):
+            attest, signature = self._tpm.quote(sha256(statement), BOOT_SELECTION.indices)
+            bank = PcrBank("sha256", self._tpm.read_pcrs(BOOT_SELECTION.indices))
+            quoted = parse_attest(attest).quote
+            if quoted is not None and quoted.pcr_digest == sha256(bank.composite(BOOT_SELECTION)):
+                return Roti(
+                    statement=statement, attest=attest, signature=signature, pcrs=bank, event_log=self._event_log
+                )
+        raise UnreachableError("a register changed between every quote and its reading", code="tpm.busy")
 
 
 def _kept(path: pathlib.Path) -> Roti | None:
@@ -153,13 +175,13 @@ def _kept(path: pathlib.Path) -> Roti | None:
 
 
 def _says(roti: Roti, observed: InstallStatement) -> bool:
-    """Return whether a proof says what is there now; when it was made, and by which installer, may differ."""
+    """Return whether a proof says what is there now, made in this installer; only when it was made may differ."""
     try:
         said = InstallStatement.from_bytes(roti.statement)
         bound = parse_attest(roti.attest).extra_data == sha256(roti.statement)
     except ParseError:
         return False
-    return bound and replace(said, time_s=0, installer_pcr4=observed.installer_pcr4) == observed
+    return bound and replace(said, time_s=0) == observed
 
 
 def _incomplete(what: str) -> UnreachableError:

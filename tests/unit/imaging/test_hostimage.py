@@ -113,7 +113,7 @@ def test_image_is_verity_protected_and_named_on_the_command_line(bench: Bench) -
     config = parse_pe(efi).section(".config")
     assert config is not None
     lines = efi[config.raw_offset :][: config.virtual_size].decode().splitlines()
-    assert f"kernel=vmlinuz console=hvc0 {verity_argument(verity)}" in lines
+    assert f"kernel=vmlinuz console=hvc0 {verity_argument(verity)} --" in lines
 
 
 def test_pcr4_is_predicted_from_the_file(bench: Bench) -> None:

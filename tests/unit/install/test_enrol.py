@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from ansible.module_utils.vouch.check.identity import check_ak_public
 from ansible.module_utils.vouch.check.signature import VerifiedRelease
 from ansible.module_utils.vouch.errors import EvidenceError, UnreachableError, UsageError
 from ansible.module_utils.vouch.install.enrol import Candidate, Challenge, Enroller, split_ca
@@ -31,6 +30,22 @@ from swtpm_fixture import SoftwareTpm, need_swtpm
 
 pytestmark = pytest.mark.swtpm
 BOOT = PcrSelection("sha256", tuple(range(10)))
+
+
+class Quotes:
+    """``ProofTpm`` over the connection that is open: swtpm serves one client."""
+
+    def __init__(self, tpm: Tpm) -> None:
+        self.tpm = tpm
+
+    def read_pcrs(self, indices: Sequence[int]) -> Mapping[int, bytes]:
+        return self.tpm.read_pcrs(PcrSelection("sha256", tuple(indices))).values
+
+    def quote(self, qualifying: bytes, indices: Sequence[int]) -> tuple[bytes, bytes]:
+        return self.tpm.quote(qualifying, PcrSelection("sha256", tuple(indices)))
+
+    def ak_public(self) -> bytes:
+        return self.tpm.ak_public()
 
 
 class Machine:
@@ -70,8 +85,7 @@ class Machine:
         maker = ProofMaker(
             disk=self.disk,
             efi=self.efi,
-            tpm=self.tpm,
-            ak_name=check_ak_public(self.tpm.ak_public()).name,
+            tpm=Quotes(self.tpm),
             event_log=self.event_log,
             wish=wish,
             now_s=lambda: 1_750_000_000,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import pathlib
@@ -50,11 +51,18 @@ class Controller:
             "installer_pcr4": [item.hex() for item in SimAppraiser(host=self.host).policy.installer_pcr4],
         }
 
-    def evidence(self, nonce: bytes = NONCE) -> dict[str, Any]:
-        """Return what vouch_evidence would."""
+    def evidence(self, nonce: bytes = NONCE, *, age_s: int = 0) -> dict[str, Any]:
+        """Return what vouch_evidence would have, ``age_s`` ago."""
+        asked_at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age_s)
         dest = self.folder / "evidence.json"
         dest.write_bytes(self.host.evidence(NONCE).to_bytes())
-        return {"collected": True, "dest": str(dest), "nonce": nonce.hex(), "ssh_host_key": self.host.ssh_host_key}
+        return {
+            "collected": True,
+            "dest": str(dest),
+            "nonce": nonce.hex(),
+            "requested_at": vouch_appraise.utc(int(asked_at.timestamp())),
+            "ssh_host_key": self.host.ssh_host_key,
+        }
 
     def run(self, evidence: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         options = {
@@ -121,8 +129,22 @@ def test_the_bundle_is_enough_to_come_to_the_same_result(controller: Controller)
         enrolment=Enrolment.from_bytes(parts["enrolment.json"]),
         references=References(policy, [(parts["release.json"], parts["manifest"])]),
         now_s=context["now"],
+        asked_at_s=context["asked_at"],
     )
     assert again.result.to_bytes() == parts["result.json"] == pathlib.Path(done["result_file"]).read_bytes()
+
+
+def test_evidence_put_aside_does_not_become_fresh(controller: Controller) -> None:
+    done = controller.run(controller.evidence(age_s=3600))
+    assert done["verdict"] != "affirming"
+    assert "quote.nonce.stale" in done["row"]["reasons"]
+
+
+def test_a_name_that_leaves_the_folder_is_refused(controller: Controller) -> None:
+    done = controller.run(name="../h1")
+    assert done["failed"]
+    assert "file name" in done["msg"]
+    assert not (controller.folder / "h1.result.json").exists()
 
 
 def test_a_bad_verdict_is_a_result(controller: Controller) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import vouch_enroll
 import vouch_host_slot
-import vouch_install_proof
-import vouch_machine_info
-import vouch_tpm_identity
+import vouch_machine
+import vouch_tpm_activate
 from ansible.module_utils.testing import patch_module_args
-from ansible.module_utils.vouch.check.identity import check_ak_public
+from ansible.module_utils.vouch.port.tpm import Tpm
 
 from sim.attester import RELEASE_KEY, SimRelease
 from swtpm_fixture import SoftwareTpm
@@ -48,7 +47,7 @@ def release_options(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_obstacle_is_named_at_once(run: Callable[..., dict[str, Any]]) -> None:
-    failed = run(vouch_machine_info, disk=DISK, host_id=HOST_ID, tpm="swtpm:host=127.0.0.1,port=9")
+    failed = run(vouch_machine, disk=DISK, host_id=HOST_ID, tpm="swtpm:host=127.0.0.1,port=9")
     codes = {problem["code"] for problem in failed["problems"]}
     assert failed["failed"]
     assert "disk.missing" in codes
@@ -57,35 +56,27 @@ def test_every_obstacle_is_named_at_once(run: Callable[..., dict[str, Any]]) -> 
 
 
 def test_a_host_id_that_is_none(run: Callable[..., dict[str, Any]]) -> None:
-    assert run(vouch_machine_info, disk=DISK, host_id="h1")["code"] == "usage.invalid"
+    assert run(vouch_machine, disk=DISK, host_id="h1")["code"] == "usage.invalid"
 
 
 @pytest.mark.swtpm
-def test_the_attestation_key_is_made_once(run: Callable[..., dict[str, Any]], software_tpm: SoftwareTpm) -> None:
-    tpm = software_tpm.tcti
-    foretold = run(vouch_tpm_identity, tpm=tpm, _ansible_check_mode=True)
-    assert (foretold["changed"], foretold["ak_public"]) == (True, "")
-    first = run(vouch_tpm_identity, tpm=tpm)
-    assert first["changed"]
-    assert check_ak_public(base64.b64decode(first["ak_public"])).name
-    second = run(vouch_tpm_identity, tpm=tpm)
-    assert not second["changed"]
-    assert second["ak_public"] == first["ak_public"]
+def test_a_challenge_for_nobody_is_not_answered(run: Callable[..., dict[str, Any]], software_tpm: SoftwareTpm) -> None:
+    with Tpm(software_tpm.tcti) as tpm:
+        tpm.create_ak()
     wrong = base64.b64encode(bytes(64)).decode()
-    failed = run(vouch_tpm_identity, tpm=tpm, credential_blob=wrong, encrypted_secret=wrong)
+    failed = run(vouch_tpm_activate, tpm=software_tpm.tcti, credential_blob=wrong, encrypted_secret=wrong)
     assert failed["failed"]
     assert "secret" not in failed
-    assert run(vouch_tpm_identity, tpm=tpm, credential_blob=wrong)["failed"]
-    assert run(vouch_tpm_identity, tpm=tpm, credential_blob="*", encrypted_secret="*")["code"] == "usage.invalid"
+    malformed = run(vouch_tpm_activate, tpm=software_tpm.tcti, credential_blob="*", encrypted_secret="*")
+    assert malformed["code"] == "usage.invalid"
 
 
 def test_no_tpm(run: Callable[..., dict[str, Any]]) -> None:
-    failed = run(vouch_tpm_identity, tpm="swtpm:host=127.0.0.1,port=9")
+    failed = run(vouch_tpm_activate, tpm="swtpm:host=127.0.0.1,port=9", credential_blob="AA==", encrypted_secret="AA==")
     assert failed["code"] == "tpm.absent"
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
-    "disk": ({}, "disk.missing"),
     "host id": ({"host_id": "h1"}, "usage.invalid"),
     "release": ({"release": base64.b64encode(b"{}").decode()}, "envelope.malformed"),
     "base64": ({"release": "*"}, "usage.invalid"),
@@ -106,11 +97,6 @@ def test_a_slot_is_not_touched_for_a_wrong_wish(
     options = release_options(store_url="http://127.0.0.1:9", **changes)
     failed = run(vouch_host_slot, **options, _ansible_check_mode=check_mode)
     assert (failed["failed"], failed["code"]) == (True, code)
-
-
-def test_no_proof_without_a_verified_release(run: Callable[..., dict[str, Any]]) -> None:
-    forged = base64.b64encode(SimRelease().forged()).decode()
-    assert run(vouch_install_proof, **release_options(release=forged))["code"] == "envelope.signature.invalid"
 
 
 def test_an_unknown_host_is_not_enrolled(run: Callable[..., dict[str, Any]], tmp_path: Any) -> None:

@@ -1,18 +1,20 @@
 #!/usr/bin/python
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Look at a machine that was booted from the installer."""
+"""Look at a machine that was booted from the installer, and make its attestation key once."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: vouch_machine_info
-short_description: Look whether a machine can become a measured host
+module: vouch_machine
+short_description: Make a machine ready for its enrolment as a measured host
 version_added: "0.1.0"
 description:
-  - Runs on a machine that was booted from the installer. Nothing is changed.
+  - Runs on a machine that was booted from the installer. The disk is only looked at.
   - Looks at UEFI, TPM 2.0, the firmware's event log, the tools and the disk.
   - Fails when something stands in the way; the message names every obstacle with its cure, not only the first.
+  - Where nothing does, an attestation key is made in the TPM, once. It never leaves the TPM, and TPM2_Clear destroys it
+    for good.
 options:
   disk:
     description: Stable name of the disk to install on, below C(/dev/disk/by-id).
@@ -35,18 +37,18 @@ requirements:
   - sfdisk, blkid, dosfstools, e2fsprogs
 attributes:
   check_mode:
-    description: Does the same, since it changes nothing.
+    description: Looks at everything and says whether a key would be made.
     support: full
   diff_mode:
-    description: There is nothing to show.
-    support: none
+    description: Shows the digest of the key before and after.
+    support: full
 author:
   - The Vouch developers
 """
 
 EXAMPLES = r"""
-- name: Look at the machine
-  vouch_machine_info:
+- name: Look at the machine and make its attestation key
+  vouch_machine:
     disk: /dev/disk/by-id/nvme-SAMSUNG_MZVL2512_S0123456789
     host_id: 3d9a6f5e-0c0e-5c53-9d0e-0c1d5f5c8a11
   register: machine
@@ -86,13 +88,14 @@ ek_chain:
   elements: str
   sample: []
 ak_public:
-  description: TPMT_PUBLIC of the attestation key in base64; empty when none was made yet.
+  description: TPMT_PUBLIC of the attestation key in base64; empty in check mode when none was made yet.
   returned: success
   type: str
   sample: ACMACwAF
 """
 
 import base64
+import hashlib
 import uuid
 from typing import Any
 
@@ -114,8 +117,13 @@ def argument_spec() -> dict[str, Any]:
 
 def shown(report: MachineReport, host_id: uuid.UUID) -> dict[str, Any]:
     """Return the module's result of a look."""
+    key = f"attestation key sha256:{hashlib.sha256(report.ak_public).hexdigest()}\n" if report.ak_public else ""
     result: dict[str, Any] = {
-        "changed": False,
+        "changed": report.ak_missing and not report.problems,
+        "diff": {
+            "before": "no attestation key\n" if report.ak_missing else key,
+            "after": key or "a new attestation key\n",
+        },
         "problems": [problem.as_dict() for problem in report.problems],
         "ek_certificates": {kind: _text(der) for kind, der in report.ek_certificates.items()},
         "ek_chain": [_text(der) for der in report.ek_chain],
@@ -148,7 +156,7 @@ def main() -> None:
     except ValueError:
         module.fail_json(msg=f"host_id {params['host_id']!r} is no UUID", code="usage.invalid")
     look = MachineLook(open_tpm=lambda: Tpm(params["tpm"]))
-    report = look.run(disk=params["disk"], host_id=host_id, wipe=params["wipe"])
+    report = look.run(disk=params["disk"], host_id=host_id, wipe=params["wipe"], make_key=not module.check_mode)
     result = shown(report, host_id)
     if report.problems:
         texts = "; ".join(f"{problem.message} [{problem.code}]" for problem in report.problems)
