@@ -61,6 +61,12 @@ options:
     description: Seconds for the answer. A TPM takes up to a second, and other askers may be served first.
     type: int
     default: 120
+  patience:
+    description:
+      - Seconds to wait for a host that is coming up. Until then whatever SSH says is asked again, each time over a new
+        connection and under a new nonce. A refused key, a wrong host key and every answer of the service end the wait.
+    type: int
+    default: 0
   on_unreachable:
     description:
       - What to do when no evidence could be had.
@@ -181,7 +187,9 @@ message:
 """
 
 import hashlib
+import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -197,6 +205,27 @@ else:
     PARAMIKO_ERROR = None
 
 NONCE_BYTES = 32
+PAUSE_S = 1.0
+COMING_UP = frozenset({"ssh.connect", "ssh.handshake", "ssh.timeout", "ssh.subsystem", "ssh.closed", "ssh.answer"})
+"""What a host says that has not come up yet: nothing, or sshd without the service behind it."""
+
+
+def collect_patiently(
+    params: dict[str, Any], result: dict[str, Any], clock: SystemClock, pause: Callable[[float], None]
+) -> None:
+    """Fill ``result`` with what was collected; each attempt has a nonce, and a time it counts from, of its own."""
+    give_up_s = clock.monotonic_s() + params["patience"]
+    while True:
+        nonce = clock.random_bytes(NONCE_BYTES)
+        result.update(nonce=nonce.hex(), requested_at=clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        try:
+            result.update(collect(params, nonce, clock), collected=True)
+        except UnreachableError as error:
+            if error.code not in COMING_UP or clock.monotonic_s() >= give_up_s:
+                raise
+            pause(PAUSE_S)
+        else:
+            return
 
 
 def collect(params: dict[str, Any], nonce: bytes, clock: SystemClock) -> dict[str, Any]:
@@ -248,6 +277,7 @@ def main() -> None:
             "dest": {"type": "path", "required": True},
             "connect_timeout": {"type": "int", "default": 15},
             "answer_timeout": {"type": "int", "default": 120},
+            "patience": {"type": "int", "default": 0},
             "on_unreachable": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
         },
         supports_check_mode=True,
@@ -255,19 +285,18 @@ def main() -> None:
     if PARAMIKO_ERROR is not None:
         module.fail_json(msg=missing_required_lib("paramiko"), exception=PARAMIKO_ERROR)
     clock = SystemClock()
-    nonce = clock.random_bytes(NONCE_BYTES)
     module.params["pcrs"] = sorted(set(module.params["pcrs"]))
     result: dict[str, Any] = {
         "changed": False,
         "collected": False,
-        "nonce": nonce.hex(),
+        "nonce": "",
         "pcrs": module.params["pcrs"],
         "ima_offset": module.params["ima_offset"],
-        "requested_at": clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "requested_at": "",
         "ssh_host_key": "",
     }
     try:
-        result.update(collect(module.params, nonce, clock), collected=True)
+        collect_patiently(module.params, result, clock, time.sleep)
     except UsageError as error:
         module.fail_json(msg=str(error), code=error.code, **result)
     except UnreachableError as error:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import pathlib
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import vouch_evidence
 from ansible.module_utils.testing import patch_module_args
+from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.model.evidence import Evidence
 
 from sshd_harness import Sshd
@@ -125,3 +127,59 @@ def test_a_mistake_of_ours_always_fails(run: Run, fault: str) -> None:
     changes, code = OURS[fault]
     result = run(**changes, on_unreachable="report")
     assert (result["failed"], result["code"]) == (True, code)
+
+
+class _Clock:
+    """Time that passes only by pausing."""
+
+    def __init__(self) -> None:
+        self.now_s, self.nonces = 0.0, 0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def now(self) -> datetime.datetime:
+        return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=self.now_s)
+
+    def random_bytes(self, count: int) -> bytes:
+        self.nonces += 1
+        return bytes([self.nonces]) * count
+
+    def pause(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def _answers(monkeypatch: pytest.MonkeyPatch, codes: list[str]) -> list[bytes]:
+    """Let ``collect`` fail with each of ``codes`` in turn, then succeed; return the nonces it was given."""
+    seen: list[bytes] = []
+    left = iter(codes)
+
+    def collect(params: object, nonce: bytes, clock: object) -> dict[str, str]:
+        seen.append(nonce)
+        code = next(left, "")
+        if code:
+            raise UnreachableError("not yet", code=code)
+        return {"dest": "x"}
+
+    monkeypatch.setattr(vouch_evidence, "collect", collect)
+    return seen
+
+
+def test_a_host_that_comes_up_is_waited_for_with_a_new_nonce_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, result = _Clock(), dict[str, object]()
+    seen = _answers(monkeypatch, ["ssh.connect", "ssh.timeout", "ssh.subsystem"])
+    vouch_evidence.collect_patiently({"patience": 60}, result, clock, clock.pause)
+    assert result["collected"] is True
+    assert len(set(seen)) == len(seen) == 4
+    assert result["nonce"] == seen[-1].hex()
+    assert result["requested_at"] == "2026-01-01T00:00:03Z"
+
+
+@pytest.mark.parametrize(("code", "asked"), [("ssh.connect", 6), ("ssh.auth", 1), ("tpm.ak.missing", 1)])
+def test_the_wait_ends(monkeypatch: pytest.MonkeyPatch, code: str, asked: int) -> None:
+    clock = _Clock()
+    seen = _answers(monkeypatch, [code] * 100)
+    with pytest.raises(UnreachableError) as caught:
+        vouch_evidence.collect_patiently({"patience": 5}, {}, clock, clock.pause)
+    assert caught.value.code == code
+    assert len(seen) == asked
