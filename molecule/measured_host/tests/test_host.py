@@ -108,9 +108,13 @@ def test_nobody_has_a_password(dom0: Host) -> None:
         assert line.split(":")[1][:1] in ("!", "*"), line.split(":")[0]
 
 
-@pytest.mark.parametrize("unit", ["vouch-verifier", "ssh", "xenstored", "vouch-setup"])
+@pytest.mark.parametrize("unit", ["vouch-verifier", "ssh", "xenstored", "xenconsoled"])
 def test_services(dom0: Host, unit: str) -> None:
     assert dom0.check_output(f"systemctl is-active {unit}.service") == "active"
+
+
+def test_no_service_failed(dom0: Host) -> None:
+    assert dom0.check_output("systemctl list-units --failed --plain --no-legend") == ""
 
 
 def test_xen_answers(dom0: Host) -> None:
