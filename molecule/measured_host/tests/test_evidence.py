@@ -41,7 +41,6 @@ class Appraiser:
             "references": References(policy, [(self.parts["release.json"], self.parts["manifest"])]),
             "now_s": self.context["now"],
             "asked_at_s": self.context["asked_at"],
-            "asked_at_s": self.context["asked_at"],
             **changes,
         }
         data = self.parts["evidence.json"] if evidence is None else evidence.to_bytes()
