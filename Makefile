@@ -23,7 +23,7 @@ SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(sort $(wildcard molecule/*/mo
 
 CODE := $(wildcard module_utils library filter_plugins inventory_plugins playbooks roles tests molecule tools)
 
-.PHONY: help setup setup-tests demo test check lint unit test-lab fix bench lab-up lab-down lock clean
+.PHONY: help setup setup-tests demo test check lint unit test-system test-lab fix bench lab-up lab-down lock clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +37,7 @@ setup-tests:
 demo: ## build, install, boot and prove a Xen host on the embedded lab
 	@tools/demo $(ARGS)
 
-test: check test-lab ## check, then every molecule scenario on the lab
+test: check test-lab test-system ## check, then images, machines and every molecule scenario on the lab
 
 check: lint unit ## linters, types, unit and property tests (no virtual machine)
 
@@ -50,6 +50,9 @@ lint: setup
 
 unit: setup-tests
 	python -m pytest tests -m 'not lab' $(ARGS)
+
+test-system: setup-tests ## a machine's life, and two builds that must be the same bytes; needs what role lab installs
+	python -m pytest tests -m lab $(ARGS)
 
 test-lab: setup-tests ## molecule scenarios on the lab (SCENARIO=name for one)
 	@set -- $(SCENARIO); [ "$$#" -gt 0 ] || { echo "no molecule scenario found" >&2; exit 1; }; \
