@@ -179,7 +179,6 @@ ansible_facts:
   sample: {"attestation": {"verdict": "affirming", "reasons": []}}
 """
 
-import datetime
 import json
 import re
 import traceback
@@ -195,6 +194,7 @@ from ansible.module_utils.vouch.model.evidence import MAX_EVIDENCE_BYTES
 from ansible.module_utils.vouch.model.release import HostRelease, release_id
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
+from ansible.module_utils.vouch.port.clock import SystemClock, utc_seconds, utc_text
 from ansible.module_utils.vouch.port.files import PUBLIC_MODE, make_private_folder, read_bounded, write_atomic
 from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 
@@ -211,7 +211,6 @@ else:
 
 BUILD = "vouch 0.1.0"
 MAX_FILE_BYTES = 64 << 20
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -289,7 +288,7 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
     after = None
     if seen.get("collected"):
         data = read_bounded(seen["dest"], limit_bytes=MAX_EVIDENCE_BYTES)
-        asked_at = seconds(str(seen["requested_at"]))
+        asked_at = utc_seconds(str(seen["requested_at"]))
         appraisal = appraise_host(
             data,
             host_id=params["host_id"],
@@ -349,18 +348,8 @@ def table_row(name: str, result: AttestationResult, now_s: int) -> dict[str, Any
         "pcr4_expected": "" if result.pcr4_expected is None else result.pcr4_expected.hex()[:16],
         "pcr4_found": "" if result.pcr4_found is None else result.pcr4_found.hex()[:16],
         "age": f"{max(0, now_s - result.issued_at_s)} s",
-        "expires": utc(result.expires_at_s),
+        "expires": utc_text(result.expires_at_s),
     }
-
-
-def utc(time_s: int) -> str:
-    """Return Unix seconds as text."""
-    return datetime.datetime.fromtimestamp(time_s, datetime.UTC).strftime(TIME_FORMAT)
-
-
-def seconds(text: str) -> int:
-    """Return Unix seconds of what ``utc`` wrote."""
-    return int(datetime.datetime.strptime(text, TIME_FORMAT).replace(tzinfo=datetime.UTC).timestamp())
 
 
 def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
@@ -383,8 +372,8 @@ def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
                 "verdict": result.verdict.value,
                 "reasons": row["reasons"],
                 "release": result.release_name or "",
-                "issued_at": utc(result.issued_at_s),
-                "expires_at": utc(result.expires_at_s),
+                "issued_at": utc_text(result.issued_at_s),
+                "expires_at": utc_text(result.expires_at_s),
                 "evidence_digest": "" if result.evidence_digest is None else result.evidence_digest.hex(),
             }
         },
@@ -399,7 +388,7 @@ def main() -> None:
     if LIBRARY_ERROR is not None:
         module.fail_json(msg=missing_required_lib("cryptography and joserfc"), exception=LIBRARY_ERROR)
     try:
-        appraised = appraise(module.params, int(datetime.datetime.now(datetime.UTC).timestamp()))
+        appraised = appraise(module.params, int(SystemClock().now().timestamp()))
         if not module.check_mode:
             save(module.params, appraised)
     except EvidenceError as exc:

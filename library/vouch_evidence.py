@@ -187,14 +187,12 @@ message:
 """
 
 import hashlib
-import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.vouch.errors import UnreachableError, UsageError
-from ansible.module_utils.vouch.port.clock import SystemClock
+from ansible.module_utils.vouch.port.clock import Clock, SystemClock, utc_text
 from ansible.module_utils.vouch.port.files import write_atomic
 
 try:
@@ -210,25 +208,23 @@ COMING_UP = frozenset({"ssh.connect", "ssh.handshake", "ssh.timeout", "ssh.subsy
 """What a host says that has not come up yet: nothing, or sshd without the service behind it."""
 
 
-def collect_patiently(
-    params: dict[str, Any], result: dict[str, Any], clock: SystemClock, pause: Callable[[float], None]
-) -> None:
+def collect_patiently(params: dict[str, Any], result: dict[str, Any], clock: Clock) -> None:
     """Fill ``result`` with what was collected; each attempt has a nonce, and a time it counts from, of its own."""
     give_up_s = clock.monotonic_s() + params["patience"]
     while True:
         nonce = clock.random_bytes(NONCE_BYTES)
-        result.update(nonce=nonce.hex(), requested_at=clock.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        result.update(nonce=nonce.hex(), requested_at=utc_text(int(clock.now().timestamp())))
         try:
             result.update(collect(params, nonce, clock), collected=True)
         except UnreachableError as error:
             if error.code not in COMING_UP or clock.monotonic_s() >= give_up_s:
                 raise
-            pause(PAUSE_S)
+            clock.sleep(PAUSE_S)
         else:
             return
 
 
-def collect(params: dict[str, Any], nonce: bytes, clock: SystemClock) -> dict[str, Any]:
+def collect(params: dict[str, Any], nonce: bytes, clock: Clock) -> dict[str, Any]:
     """Return the result of one request; the evidence is in its file then."""
     connect_s = float(params["connect_timeout"])
     limits = Limits(connect_s=connect_s, banner_s=connect_s, auth_s=connect_s, answer_s=float(params["answer_timeout"]))
@@ -296,7 +292,7 @@ def main() -> None:
         "ssh_host_key": "",
     }
     try:
-        collect_patiently(module.params, result, clock, time.sleep)
+        collect_patiently(module.params, result, clock)
     except UsageError as error:
         module.fail_json(msg=str(error), code=error.code, **result)
     except UnreachableError as error:

@@ -20,6 +20,7 @@ from ansible.module_utils.vouch.appraise.references import References
 from ansible.module_utils.vouch.make.sign import generate_private_key, private_pem, public_pem
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.enrolment import Enrolment
+from ansible.module_utils.vouch.port.clock import utc_text
 from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -60,7 +61,7 @@ class Controller:
             "collected": True,
             "dest": str(dest),
             "nonce": nonce.hex(),
-            "requested_at": vouch_appraise.utc(int(asked_at.timestamp())),
+            "requested_at": utc_text(int(asked_at.timestamp())),
             "ssh_host_key": self.host.ssh_host_key,
         }
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import pathlib
@@ -16,6 +15,7 @@ import vouch_evidence
 from ansible.module_utils.testing import patch_module_args
 from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.model.evidence import Evidence
+from ansible.module_utils.vouch.port.clock import ManualClock
 
 from sshd_harness import Sshd
 from verifier_harness import HOST_ID, Verifier, running_verifier
@@ -129,26 +129,6 @@ def test_a_mistake_of_ours_always_fails(run: Run, fault: str) -> None:
     assert (result["failed"], result["code"]) == (True, code)
 
 
-class _Clock:
-    """Time that passes only by pausing."""
-
-    def __init__(self) -> None:
-        self.now_s, self.nonces = 0.0, 0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def now(self) -> datetime.datetime:
-        return datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(seconds=self.now_s)
-
-    def random_bytes(self, count: int) -> bytes:
-        self.nonces += 1
-        return bytes([self.nonces]) * count
-
-    def pause(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
 def _answers(monkeypatch: pytest.MonkeyPatch, codes: list[str]) -> list[bytes]:
     """Let ``collect`` fail with each of ``codes`` in turn, then succeed; return the nonces it was given."""
     seen: list[bytes] = []
@@ -166,9 +146,9 @@ def _answers(monkeypatch: pytest.MonkeyPatch, codes: list[str]) -> list[bytes]:
 
 
 def test_a_host_that_comes_up_is_waited_for_with_a_new_nonce_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, result = _Clock(), dict[str, object]()
+    clock, result = ManualClock(), dict[str, object]()
     seen = _answers(monkeypatch, ["ssh.connect", "ssh.timeout", "ssh.subsystem"])
-    vouch_evidence.collect_patiently({"patience": 60}, result, clock, clock.pause)
+    vouch_evidence.collect_patiently({"patience": 60}, result, clock)
     assert result["collected"] is True
     assert len(set(seen)) == len(seen) == 4
     assert result["nonce"] == seen[-1].hex()
@@ -177,9 +157,9 @@ def test_a_host_that_comes_up_is_waited_for_with_a_new_nonce_each_time(monkeypat
 
 @pytest.mark.parametrize(("code", "asked"), [("ssh.connect", 6), ("ssh.auth", 1), ("tpm.ak.missing", 1)])
 def test_the_wait_ends(monkeypatch: pytest.MonkeyPatch, code: str, asked: int) -> None:
-    clock = _Clock()
+    clock = ManualClock()
     seen = _answers(monkeypatch, [code] * 100)
     with pytest.raises(UnreachableError) as caught:
-        vouch_evidence.collect_patiently({"patience": 5}, {}, clock, clock.pause)
+        vouch_evidence.collect_patiently({"patience": 5}, {}, clock)
     assert caught.value.code == code
     assert len(seen) == asked

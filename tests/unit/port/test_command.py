@@ -12,7 +12,7 @@ import time
 
 import pytest
 from ansible.module_utils.vouch.errors import UnreachableError, UsageError
-from ansible.module_utils.vouch.port.clock import ManualClock, SystemClock
+from ansible.module_utils.vouch.port.clock import ManualClock, SystemClock, utc_seconds, utc_text
 from ansible.module_utils.vouch.port.command import CommandError, run
 from ansible.module_utils.vouch.port.files import make_private_folder, read_bounded, write_atomic
 
@@ -120,3 +120,10 @@ def test_clocks() -> None:
     before = manual.now()
     manual.sleep(5)
     assert (manual.now() - before).total_seconds() == manual.monotonic_s() == 5
+
+
+def test_time_as_text_is_read_back() -> None:
+    assert utc_text(1767225600) == "2026-01-01T00:00:00Z"
+    assert utc_seconds(utc_text(1767225601)) == 1767225601
+    with pytest.raises(ValueError, match="does not match"):
+        utc_seconds("2026-01-01 00:00:00")
