@@ -1,0 +1,1 @@
+"""Verdicts for people: paths, groups, cures, drawings, reports."""
