@@ -49,16 +49,18 @@ lint: setup
 	ansible-lint
 
 unit: setup-tests
-	python -m pytest tests -m 'not lab' $(ARGS)
+	python -m pytest tests -m 'not lab' --numprocesses auto --dist loadfile $(ARGS)
 
 test-system: setup-tests ## a machine's life, and two builds that must be the same bytes; needs what role lab installs
 	python -m pytest tests -m lab $(ARGS)
 
 test-lab: setup-tests ## molecule scenarios on the lab (SCENARIO=name for one)
 	@set -- $(SCENARIO); [ "$$#" -gt 0 ] || { echo "no molecule scenario found" >&2; exit 1; }; \
+	mkdir -p build/molecule; rm -f build/molecule/failures.txt; \
 	for scenario in "$$@"; do \
 	    echo "== molecule: $$scenario"; \
-	    molecule test --scenario-name "$$scenario" </dev/null; \
+	    molecule test --scenario-name "$$scenario" </dev/null || { \
+	        [ ! -e build/molecule/failures.txt ] || { echo "== failed:"; cat build/molecule/failures.txt; } >&2; exit 1; }; \
 	done
 
 fix: setup ## let the tools mend formatting, imports and licence lines

@@ -38,6 +38,11 @@ options:
     type: list
     elements: path
     required: true
+  packages:
+    description: Signed guest packages (DSSE) that guests may run. The policy decides which of them do.
+    type: list
+    elements: path
+    default: []
   image_store:
     description: Directory of the image store, in which the file lists of the releases are.
     type: path
@@ -74,9 +79,22 @@ options:
         type: int
         default: 0
       allow_debug:
-        description: Whether a debug release is a warning instead of a refusal. It is never affirmed.
+        description: Whether a debug release or guest is a warning instead of a refusal. It is never affirmed.
         type: bool
         default: false
+      package_keys:
+        description: Public keys, PEM files, that may sign guest packages. Without one no guest is trusted.
+        type: list
+        elements: path
+        default: []
+      packages:
+        description: Ids of the guest packages that are accepted. Without it every signed one is.
+        type: list
+        elements: str
+      guest_max_age_s:
+        description: Seconds that the last check of a guest may lie back when its host answers.
+        type: int
+        default: 60
   ear_key:
     description: Private P-256 key, PEM file, that signs the result. Without it there is no signed form.
     type: path
@@ -172,6 +190,12 @@ row:
   returned: always
   type: dict
   sample: {"machine": "host1", "status": "affirming", "reasons": [], "age": "0 s", "expires": "2026-01-01T00:10:00Z"}
+guests:
+  description: One line for each guest of the host, with a verdict of its own.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"machine": "host1/web", "guest": "web", "status": "affirming", "reasons": [], "package": "base"}]
 ansible_facts:
   description: The same for display. Facts are never a verdict, since a host can forge its own.
   returned: always
@@ -191,6 +215,7 @@ from ansible.module_utils.vouch.errors import EvidenceError, ParseError, Unreach
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.evidence import MAX_EVIDENCE_BYTES
+from ansible.module_utils.vouch.model.package import package_id
 from ansible.module_utils.vouch.model.release import HostRelease, release_id
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
@@ -224,6 +249,9 @@ def argument_spec() -> dict[str, Any]:
         "installer_pcr4": {"type": "list", "elements": "str", "required": True},
         "max_failed_boot_attempts": {"type": "int", "default": 0},
         "allow_debug": {"type": "bool", "default": False},
+        "package_keys": {"type": "list", "elements": "path", "default": [], "no_log": False},
+        "packages": {"type": "list", "elements": "str"},
+        "guest_max_age_s": {"type": "int", "default": 60},
     }
     return {
         "name": {"type": "str", "required": True},
@@ -231,6 +259,7 @@ def argument_spec() -> dict[str, Any]:
         "enrolments": {"type": "path", "required": True},
         "evidence": {"type": "dict", "required": True},
         "releases": {"type": "list", "elements": "path", "required": True},
+        "packages": {"type": "list", "elements": "path", "default": []},
         "image_store": {"type": "path", "required": True},
         "policy": {"type": "dict", "required": True, "options": policy},
         "ear_key": {"type": "path", "no_log": False},
@@ -249,9 +278,12 @@ class Appraised(NamedTuple):
 
 def policy_of(options: dict[str, Any]) -> AppraisalPolicy:
     """Return the policy that the options declare."""
-    keys = [read_bounded(key, limit_bytes=MAX_FILE_BYTES).decode("ascii", "replace") for key in options["release_keys"]]
+    keys = {
+        name: [read_bounded(key, limit_bytes=MAX_FILE_BYTES).decode("ascii", "replace") for key in options[name]]
+        for name in ("release_keys", "package_keys")
+    }
     declared = {name: value for name, value in options.items() if value is not None}
-    return AppraisalPolicy.from_json({"type": POLICY_TYPE, **declared, "release_keys": keys})
+    return AppraisalPolicy.from_json({"type": POLICY_TYPE, **declared, **keys})
 
 
 def reference_files(paths: Iterable[str], store: str) -> dict[bytes, tuple[bytes, bytes]]:
@@ -278,7 +310,8 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
         raise UsageError(f"{params['name']!r} does not serve as a file name", hint="letters, digits and ._- do")
     policy = policy_of(params["policy"])
     files = reference_files(params["releases"], params["image_store"])
-    references = References(policy, files.values())
+    packages = [read_bounded(path, limit_bytes=MAX_FILE_BYTES) for path in params["packages"]]
+    references = References(policy, files.values(), packages)
     before = EnrolmentStore(params["enrolments"]).find(params["host_id"])
     seen = params["evidence"]
     context: dict[str, Any] = {"host_id": params["host_id"], "now": now_s}
@@ -309,6 +342,10 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
         )
     if result.release_id in files:
         parts["release.json"], parts["manifest"] = files[result.release_id]
+    of_guests = {guest.record.package for guest in result.guests if guest.record is not None}
+    for envelope in packages:
+        if package_id(envelope) in of_guests:
+            parts[f"packages/{package_id(envelope).hex()}.json"] = envelope
     parts |= {"context.json": dump_canonical(context), "result.json": result.to_bytes()}
     if params["ear_key"]:
         token = sign_ear(ear_claims(result, build=BUILD), read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES))
@@ -352,10 +389,28 @@ def table_row(name: str, result: AttestationResult, now_s: int) -> dict[str, Any
     }
 
 
+def guest_rows(name: str, result: AttestationResult) -> list[dict[str, Any]]:
+    """Return one line for each guest."""
+    return [
+        {
+            "machine": f"{name}/{guest.guest}",
+            "guest": guest.guest,
+            "status": guest.verdict.value,
+            "reasons": list(guest.codes) or [finding.code for finding in guest.findings],
+            "package": "" if guest.record is None else guest.record.name,
+            "state": "" if guest.record is None else guest.record.state,
+            "checks": 0 if guest.record is None else guest.record.rounds,
+            "violations": [] if guest.record is None else list(guest.record.violations),
+        }
+        for guest in result.guests
+    ]
+
+
 def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
     """Return the module's result."""
     result, before, after = appraised.result, appraised.before, appraised.after
     row = table_row(params["name"], result, result.issued_at_s)
+    guests = guest_rows(params["name"], result)
     pinned = {} if before is None else {str(i): v.hex() for i, v in before.baseline.items()}
     gained = pinned if after is None else {str(i): v.hex() for i, v in after.baseline.items()}
     return {
@@ -366,12 +421,14 @@ def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
         "evidence_digest": "" if result.evidence_digest is None else result.evidence_digest.hex(),
         "ear": appraised.parts.get("result.jwt", b"").decode(),
         "row": row,
+        "guests": guests,
         "result": json.loads(appraised.parts["result.json"]),
         "ansible_facts": {
             "attestation": {
                 "verdict": result.verdict.value,
                 "reasons": row["reasons"],
                 "release": result.release_name or "",
+                "guests": {row["guest"]: {"verdict": row["status"], "reasons": row["reasons"]} for row in guests},
                 "issued_at": utc_text(result.issued_at_s),
                 "expires_at": utc_text(result.expires_at_s),
                 "evidence_digest": "" if result.evidence_digest is None else result.evidence_digest.hex(),

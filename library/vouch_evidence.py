@@ -194,9 +194,10 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.vouch.errors import UnreachableError, UsageError
 from ansible.module_utils.vouch.port.clock import Clock, SystemClock, utc_text
 from ansible.module_utils.vouch.port.files import write_atomic
+from ansible.module_utils.vouch.port.hostoptions import HOST_OPTIONS
 
 try:
-    from ansible.module_utils.vouch.port.ssh import HostKeyMismatchError, Limits, SshVerifier
+    from ansible.module_utils.vouch.port.ssh import HostKeyMismatchError, Limits, connect
 except ImportError:
     PARAMIKO_ERROR: str | None = traceback.format_exc()
 else:
@@ -229,15 +230,7 @@ def collect(params: dict[str, Any], nonce: bytes, clock: Clock) -> dict[str, Any
     connect_s = float(params["connect_timeout"])
     limits = Limits(connect_s=connect_s, banner_s=connect_s, auth_s=connect_s, answer_s=float(params["answer_timeout"]))
     began_s = clock.monotonic_s()
-    with SshVerifier(
-        params["host"],
-        port=params["port"],
-        user=params["user"],
-        key_file=params["private_key_file"],
-        host_key=params["host_key"],
-        limits=limits,
-        clock=clock,
-    ) as verifier:
+    with connect(params, limits, clock) as verifier:
         hello = verifier.hello()
         evidence = verifier.evidence(nonce, params["pcrs"], ima_offset=params["ima_offset"])
         host_key = verifier.host_key
@@ -263,11 +256,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 22},
-            "user": {"type": "str", "default": "vouch"},
-            "private_key_file": {"type": "path", "required": True, "no_log": False},
-            "host_key": {"type": "str", "required": True, "no_log": False},
+            **HOST_OPTIONS,
             "pcrs": {"type": "list", "elements": "int", "default": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14]},
             "ima_offset": {"type": "int", "default": 0},
             "dest": {"type": "path", "required": True},

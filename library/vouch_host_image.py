@@ -166,25 +166,24 @@ image:
   sample: {"pcr4": "9bd6f00b", "variant": "production"}
 """
 
-import hashlib
 import os
-import pkgutil
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.vouch.daemon import __main__ as daemon_main  # only so that it travels to the builder
+from ansible.module_utils.vouch.daemon import dom0 as daemon_dom0
+from ansible.module_utils.vouch.daemon import keeping as daemon_keeping
 from ansible.module_utils.vouch.daemon import relay as daemon_relay
 from ansible.module_utils.vouch.errors import VouchError
-from ansible.module_utils.vouch.imaging.hostimage import DESCRIPTION, FILES, CachedImage, ImageCache
+from ansible.module_utils.vouch.imaging.cache import DESCRIPTION, file_sha256
+from ansible.module_utils.vouch.imaging.delivery import deliver
+from ansible.module_utils.vouch.imaging.hostimage import FILES, ImageCache
+from ansible.module_utils.vouch.imaging.sources import builder_code, source
 from ansible.module_utils.vouch.imaging.spec import ImageFile, ImageSpec
 from ansible.module_utils.vouch.make.pyclosure import import_closure
-from ansible.module_utils.vouch.port.files import make_private_folder
 
-PACKAGE = "ansible.module_utils.vouch"
-SHIPPED = (daemon_main, daemon_relay)
+SHIPPED = (daemon_main, daemon_dom0, daemon_keeping, daemon_relay)
 
 
 def argument_spec() -> dict[str, Any]:
@@ -238,14 +237,7 @@ def specification(params: dict[str, Any]) -> ImageSpec:
         initrd_script=params["initrd_script"],
         initrd_modules=tuple(params["initrd_modules"]),
         initrd_load=tuple(params["initrd_load"]),
-        files=tuple(
-            ImageFile(
-                path=entry["path"],
-                content=entry["content"],
-                mode=0 if entry["mode"] == "link" else int(entry["mode"], 8),
-            )
-            for entry in params["files"]
-        ),
+        files=tuple(ImageFile.of(**entry) for entry in params["files"]),
         xen_options=tuple(params["xen_options"]),
         kernel_options=tuple(params["kernel_options"]),
         erofs_options=tuple(params["erofs_options"]),
@@ -254,59 +246,13 @@ def specification(params: dict[str, Any]) -> ImageSpec:
     )
 
 
-def source(name: str) -> bytes | None:
-    """Return the source of one of our modules, be it in a folder or in the archive that Ansible sent."""
-    path = name.replace(".", "/")
-    for candidate in (f"{path}.py", f"{path}/__init__.py") if name else ("__init__.py",):
-        try:
-            data = pkgutil.get_data(PACKAGE, candidate)
-        except OSError:
-            continue
-        if data is not None:
-            return data
-    return None
-
-
-def builder_code() -> dict[str, bytes]:
-    """Return the sources that decide how an image is built."""
-    prefix = f"{PACKAGE}."
-    names = sorted(name.removeprefix(prefix) for name in sys.modules if name.startswith(prefix))
-    wanted = [name for name in names if name.startswith(("imaging.", "make.", "parse.pe"))]
-    return {f"build/{name}": source(name) or b"" for name in wanted}
-
-
-def place(image: CachedImage, folder: Path, names: dict[str, str], *, check_mode: bool) -> bool:
-    """Copy files of ``image`` (name in the cache to name in ``folder``) where they differ; say whether any did."""
-    changed = False
-    for name, target_name in names.items():
-        origin, target = image.folder / name, folder / target_name
-        if target.is_file() and target.stat().st_size == origin.stat().st_size and digest(target) == digest(origin):
-            continue
-        changed = True
-        if not check_mode:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            try:
-                shutil.copyfile(origin, temporary)
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
-    return changed
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Bring cache and output to the wanted state and return the module's result."""
     spec = specification(params)
     tree = Path(params["tree"])
     python = import_closure(spec.python_roots, source=source, package="vouch")
     key = spec.key(
-        tree_sha256=params["tree_sha256"] or digest(tree),
+        tree_sha256=params["tree_sha256"] or file_sha256(tree),
         code={**{f"dom0/{name}": text for name, text in python.items()}, **builder_code()},
     )
     folder = Path(params["cache_dir"]) if params["cache_dir"] else default_cache()
@@ -315,16 +261,17 @@ def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"changed": False, "key": key, "path": str(folder / key), "image": {}}
     if check_mode and (rebuild or cache.find(key) is None):
         return {**result, "changed": True}
-    image, built = cache.ensure(spec, tree=tree, key=key, python=python, rebuild=rebuild)
-    outputs = [(params["output_dir"], {name: name for name in (*FILES, DESCRIPTION)})]
-    outputs.append((params["store_dir"], {name: f"sha256/{image.image.files[name]}" for name in FILES}))
-    changed = built
-    for target, names in outputs:
-        if target:
-            if not check_mode:
-                make_private_folder(target)
-            changed = place(image, Path(target), names, check_mode=check_mode) or changed
-    return {**result, "changed": changed, "image": image.image.to_json()}
+    image, built = cache.build(spec, tree=tree, key=key, python=python, rebuild=rebuild)
+    stored = {name: f"sha256/{image.image.files[name]}" for name in FILES}
+    delivered = deliver(
+        image.folder,
+        [
+            (params["output_dir"], {name: name for name in (*FILES, DESCRIPTION)}),
+            (params["store_dir"], stored),
+        ],
+        check_mode=check_mode,
+    )
+    return {**result, "changed": built or delivered, "image": image.image.to_json()}
 
 
 def main() -> None:

@@ -96,25 +96,20 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.vouch.errors import VouchError
 from ansible.module_utils.vouch.imaging.spec import BuiltImage
-from ansible.module_utils.vouch.model.release import IN_TOTO_PAYLOAD_TYPE, HostRelease
+from ansible.module_utils.vouch.model.image import IN_TOTO_PAYLOAD_TYPE
+from ansible.module_utils.vouch.model.release import HostRelease
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
-from ansible.module_utils.vouch.port.files import make_private_folder, read_bounded, write_atomic
+from ansible.module_utils.vouch.port.files import read_bounded, write_atomic
 
 IMPORT_ERROR = ""
 try:
     from ansible.module_utils.vouch.check.signature import verify_envelope
-    from ansible.module_utils.vouch.make.sign import (
-        generate_private_key,
-        load_private_key,
-        private_pem,
-        public_key,
-        public_pem,
-    )
+    from ansible.module_utils.vouch.make.sign import public_pem
     from ansible.module_utils.vouch.make.statements import sign_host_release
+    from ansible.module_utils.vouch.store.signingkeys import find_or_make
 except ImportError:
     IMPORT_ERROR = traceback.format_exc()
 
-MAX_KEY_BYTES = 64 * 1024
 MAX_RELEASE_BYTES = 16 << 20
 
 
@@ -145,7 +140,8 @@ def standing(path: Path, release: HostRelease, key: Any) -> bytes:
 def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Make the key and the release where they are missing; return the module's result."""
     release = BuiltImage.from_json(params["image"]).release(params["name"])
-    key_path, dest = Path(params["key"]), Path(params["dest"])
+    dest = Path(params["dest"])
+    key = find_or_make(Path(params["key"]), params["scheme"])
     result: dict[str, Any] = {
         "changed": True,
         "pcr4": release.pcr4.hex(),
@@ -155,29 +151,22 @@ def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         "keyid": "",
     }
     before = hashlib.sha256(dest.read_bytes()).hexdigest() if dest.is_file() else ""
-    made = not key_path.exists()
-    if made and check_mode:
+    if key.made and check_mode:
         return result
-    if made:
-        private = generate_private_key(params["scheme"])
-        make_private_folder(key_path.parent)
-        write_atomic(key_path, private_pem(private))
-    else:
-        private = load_private_key(read_bounded(key_path, limit_bytes=MAX_KEY_BYTES))
-    public = public_key(private)
-    data = standing(dest, release, public)
+    key.keep()
+    data = standing(dest, release, key.public)
     changed = not data
     if changed and not check_mode:
-        data = sign_host_release(release, private)
+        data = sign_host_release(release, key.private)
         dest.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(dest, data, mode=0o644)
     after = hashlib.sha256(data).hexdigest() if data else ""
     return {
         **result,
-        "changed": changed or made,
+        "changed": changed or key.made,
         "release_id": after,
-        "public_key": public_pem(private).decode("ascii"),
-        "keyid": public.keyid,
+        "public_key": public_pem(key.private).decode("ascii"),
+        "keyid": key.public.keyid,
         "diff": {"before": f"{before}\n", "after": f"{after}\n"},
     }
 

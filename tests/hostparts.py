@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from ansible.module_utils.vouch.install.slot import SlotWish, image_bytes
 from ansible.module_utils.vouch.model.digest import sha256
-from ansible.module_utils.vouch.model.release import HostRelease, Verity
+from ansible.module_utils.vouch.model.image import Verity
+from ansible.module_utils.vouch.model.release import HostRelease
 
 HOST = uuid.UUID("3d9a6f5e-0c0e-4c53-9d0e-0c1d5f5c8a11")
 BLOCKS = 3

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CORE = ROOT / "module_utils" / "vouch"
 DOCUMENT = ROOT / "docs" / "findings.md"
 
-JUDGING = ("parse", "model", "check", "appraise")
+JUDGING = ("parse", "model", "check", "measure", "appraise", "cli")
 """Layers whose codes are findings, unless an error of ours carries them."""
 
 ERRORS = {"UsageError": "caller", "UnreachableError": "surroundings", "CommandError": "surroundings"}
@@ -36,7 +36,7 @@ FIELD_ONLY = frozenset(
 """Calls whose plain arguments name fields, not codes."""
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?:\.[a-z0-9]+(?:-[a-z0-9]+)*)+\Z")
-_CODE_CALLS = re.compile(r"_?(?:deny|fail|finding|wrong|unexpected|note|fault|mismatch)\Z")
+_CODE_CALLS = re.compile(r"_?(?:deny|bad|fail|finding|wrong|unexpected|note|fault|mismatch)\Z")
 
 
 class Use(NamedTuple):
@@ -57,7 +57,7 @@ def uses() -> tuple[Use, ...]:
 
 def _uses() -> Iterator[Use]:
     for path in sorted(CORE.rglob("*.py")):
-        if path.name == "codes.py":
+        if path.name.endswith("codes.py"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         constants = _constants(tree)

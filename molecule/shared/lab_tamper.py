@@ -31,7 +31,8 @@ from lab_disk import LabDisk
 
 from vouch.lab.control import Machine
 from vouch.lab.machine import MachinePaths
-from vouch.model.release import HYPERVISOR, ROOT_IMAGE, HostRelease
+from vouch.model.image import ROOT_IMAGE
+from vouch.model.release import HYPERVISOR, HostRelease
 from vouch.parse.envelope import parse_envelope
 from vouch.parse.pe import authenticode_digest, parse_pe
 

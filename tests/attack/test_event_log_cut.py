@@ -97,7 +97,7 @@ def test_a_denial_is_not_lost_behind_notes() -> None:
 
 def test_an_event_nobody_knows() -> None:
     host = SimHost()
-    host.log_event({"event": "guest.launch", "id": "x"})
+    host.log_event({"event": "guest.teleport", "guest": "x"})
     result = SimAppraiser(host=host).appraise().result
     assert (result.stage, result.codes) == ("contents", ("eventlog14.event.unknown",))
 

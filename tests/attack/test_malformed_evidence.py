@@ -33,7 +33,7 @@ def test_a_member_more() -> None:
     assert SimAppraiser(host=host).appraise(b'{"x":1,' + data[1:]).result.codes == ("evidence.malformed",)
 
 
-def test_a_guest_that_nobody_can_judge_yet() -> None:
+def test_a_guest_that_nobody_can_judge() -> None:
     host = SimHost()
     real = host.statement
     host.statement = lambda: real().replace(b'"guests":[]', b'"guests":[{}]')  # type: ignore[method-assign]

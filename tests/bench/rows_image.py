@@ -50,7 +50,8 @@ def image() -> Image:
         NotMeasuredError: when nothing was built yet, or erofs-utils is missing.
     """
     from vouch.errors import ParseError
-    from vouch.model.release import HYPERVISOR, PRODUCTION, ROOT_IMAGE, HostRelease
+    from vouch.model.image import PRODUCTION, ROOT_IMAGE
+    from vouch.model.release import HYPERVISOR, HostRelease
     from vouch.parse.envelope import parse_envelope
 
     files = sorted((store() / "releases").glob("*.dsse.json"), key=lambda path: path.stat().st_mtime, reverse=True)

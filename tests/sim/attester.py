@@ -22,9 +22,10 @@ from ansible.module_utils.vouch.make.statements import manifest_blob, sign_host_
 from ansible.module_utils.vouch.model.digest import PcrBank
 from ansible.module_utils.vouch.model.enrolment import FIRMWARE_PCRS, FIRST_BOOT_PCRS, Enrolment
 from ansible.module_utils.vouch.model.evidence import Evidence, Roti
+from ansible.module_utils.vouch.model.image import Package, Verity
 from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.merkle import inclusion_path, leaf, root
-from ansible.module_utils.vouch.model.release import HostRelease, InstallStatement, Package, Verity, release_id
+from ansible.module_utils.vouch.model.release import HostRelease, InstallStatement, release_id
 from ansible.module_utils.vouch.model.statement import HostStatement, TpmCounters
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.cel import encode_record

@@ -67,6 +67,8 @@ FILES: Mapping[str, tuple[str, bytes | str]] = {
     f"{MODULES}/modules.builtin": (f"linux-image-{KERNEL}", b""),
     f"{MODULES}/modules.builtin.modinfo": (f"linux-image-{KERNEL}", b""),
     f"boot/vmlinuz-{KERNEL}": (f"linux-image-{KERNEL}", b"kernel" * 100),
+    f"{MODULES}/kernel/virtio_ring.ko.xz": (f"linux-image-{KERNEL}", lzma.compress(b"ring module")),
+    f"{MODULES}/kernel/virtio_blk.ko.xz": (f"linux-image-{KERNEL}", lzma.compress(b"virtio disk module")),
     "boot/xen-4.20-amd64.efi": ("xen-hypervisor-4.20-amd64", b""),
 }
 
@@ -88,6 +90,7 @@ def make_tree(folder: Path) -> Path:
         lists.setdefault(package, []).append(f"/{old_name}")
     (root / MODULES / "modules.dep").write_text(
         "kernel/erofs.ko.xz:\nkernel/disk.ko.xz:\nkernel/net.ko.xz: kernel/disk.ko.xz\n"
+        "kernel/virtio_ring.ko.xz:\nkernel/virtio_blk.ko.xz: kernel/virtio_ring.ko.xz\n"
     )
     info = root / "var/lib/dpkg/info"
     info.mkdir(parents=True)

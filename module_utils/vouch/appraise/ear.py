@@ -25,6 +25,7 @@ from ..errors import ParseError, UsageError
 from ..model.finding import Verdict, deny
 from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import Fields, decode_base64
+from .guestresult import GuestResult
 from .result import DONE, STAGES, UNREACHED, AttestationResult
 
 PROFILE = "tag:ietf.org,2026:rats/ear#03"
@@ -34,7 +35,8 @@ DEVELOPER = "https://vouch.invalid"
 
 ALGORITHM = "ES256"
 MAX_TOKEN_BYTES = 1 << 20
-HOST = "host"
+HOST, GUEST = "host", "guest:"
+"""Names of submodules: the host's, and what a guest's begins with."""
 
 VECTOR = (
     "instance-identity",
@@ -77,6 +79,16 @@ _PROVEN_BY: Mapping[str, str] = MappingProxyType(
     }
 )
 """Which stage has to be behind us before a claim is affirmed."""
+
+_GUEST_CLAIMS: Mapping[str, str] = MappingProxyType(
+    {
+        "guest.log.violation": "executables",
+        "guest.check": "executables",
+        "guest.package": "file-system",
+        "package": "configuration",
+    }
+)
+"""How a code begins, to the claim about a guest that it decides; any other code decides who it is."""
 
 _TOKEN = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})\Z")
 
@@ -133,11 +145,43 @@ def ear_claims(result: AttestationResult, *, build: str) -> dict[str, Any]:
         "iat": result.issued_at_s,
         "exp": result.expires_at_s,
         "ear_verifier_id": {"developer": DEVELOPER, "build": build},
-        "submods": {HOST: submodule},
+        "submods": {HOST: submodule, **{f"{GUEST}{guest.guest}": _guest_claims(guest) for guest in result.guests}},
     }
     if result.nonce:
         claims["eat_nonce"] = result.nonce.hex()
     return claims
+
+
+def _guest_claims(guest: GuestResult) -> dict[str, Any]:
+    """Return the submodule of one guest; its policy is that of the host's submodule."""
+    submodule: dict[str, Any] = {
+        "ear_status": guest.verdict.value,
+        "ear_trustworthiness_vector": guest_vector(guest),
+        "vouch_findings": [finding.as_dict() for finding in guest.findings],
+    }
+    if guest.record is not None:
+        submodule["vouch_guest"] = guest.record.to_json()
+    return submodule
+
+
+def guest_vector(guest: GuestResult) -> dict[str, int]:
+    """Return the AR4SI claims about one guest.
+
+    Affirmed are its image (``file-system``), its policy (``configuration``) and what runs (``executables``). Of a guest
+    with a reason against it, only the claims that the reason touches are made.
+    """
+    if guest.verdict is Verdict.NONE:
+        return {}
+    if guest.verdict is Verdict.CONTRAINDICATED:
+        return {_guest_claim(code): CONTRAINDICATED for code in guest.codes}
+    vector = dict.fromkeys(_GUEST_CLAIMS.values(), AFFIRMED)
+    if guest.verdict is Verdict.WARNING:
+        vector["configuration"] = UNSAFE
+    return vector
+
+
+def _guest_claim(code: str) -> str:
+    return next((claim for start, claim in _GUEST_CLAIMS.items() if code.startswith(start)), "instance-identity")
 
 
 def trust_vector(result: AttestationResult) -> dict[str, int]:

@@ -11,7 +11,7 @@
  7. contents   every event and every measurement is accounted for
  8. roti       the installer proved what it wrote
  9. channel    the key we spoke to is the one stated and the one enrolled
-10. guests     none can be stated yet
+10. guests     each has a verdict of its own (``appraise.guests``), which does not touch the host's
 
 A stage reports all it finds; the first stage that denies is the last one. Nothing is parsed before what covers it is
 verified: the logs come after the registers they replay to.
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from ..check.bootpcrs import check_baseline, check_pcr4, pcr4_values
 from ..check.eventlog14 import check_events, replay_log
+from ..check.guestevents import guest_lives
 from ..check.identity import check_ak_public
 from ..check.imarules import ReplayedIma, check_ima, replay_ima
 from ..check.quote import VerifiedQuote, verify_quote
@@ -38,9 +39,11 @@ from ..model.enrolment import FIRMWARE_PCRS, FIRST_BOOT_PCRS, Enrolment
 from ..model.evidence import Evidence
 from ..model.finding import Finding, Severity, deny, verdict_of
 from ..model.ima import IMA_PCR, ImaResume
+from ..model.image import DEBUG
 from ..model.key import AkPublic
-from ..model.release import DEBUG
 from ..parse.cel import CelRecord
+from .guestresult import GuestResult
+from .guests import appraise_guests
 from .references import Reference, References
 from .result import DONE, AttestationResult
 
@@ -289,9 +292,19 @@ class _Appraisal:
         ima = getattr(self, "ima", None)
         ak = getattr(self, "ak", None)
         release = None if reference is None else reference.verified.release
+        verdict = verdict_of(self.findings)
+        guests: tuple[GuestResult, ...] = ()
+        if quote is not None:
+            guests = appraise_guests(
+                quote.statement.guests,
+                guest_lives(getattr(self, "records", ())),
+                references=self.references,
+                host_verdict=verdict,
+                host_time_s=quote.statement.time_s,
+            )
         return AttestationResult(
             host_id=self.host_id,
-            verdict=verdict_of(self.findings),
+            verdict=verdict,
             stage=stage,
             findings=tuple(self.findings),
             nonce=self.nonce,
@@ -304,6 +317,7 @@ class _Appraisal:
             pcr4_expected=None if release is None else pcr4_values(release.authenticode_sha256, 0)[0],
             pcr4_found=None if quote is None else quote.bank[4],
             ima_entries=None if ima is None else ima.resume.entries,
+            guests=guests,
             issued_at_s=self.now_s,
             # What was refused as stale is refused for as long as anything else.
             expires_at_s=self.expires_at_s if self.expires_at_s > self.now_s else self.now_s + self.policy.ttl_s,

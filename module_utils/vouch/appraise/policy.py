@@ -24,6 +24,9 @@ MAX_TTL_S = 24 * 60 * 60
 """A proof older than a day says nothing about now."""
 
 MAX_ITEMS = 256
+GUEST_MAX_AGE_S = 60
+"""Light checks come every second, heavy ones twice a minute."""
+
 
 NEEDED_PCRS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 14)
 """Boot, everything the boot aggregate is made of, the measurement list, the VM verifier's log."""
@@ -43,6 +46,9 @@ class AppraisalPolicy:
         max_failed_boot_attempts: Boot options that may have failed before xen.efi was started.
         allow_debug: Appraise a debug release at all; its verdict is then WARNING, never better.
         pcrs: Registers asked for; at least ``NEEDED_PCRS``.
+        package_keys: Who may sign guest packages; empty: no guest is trusted.
+        packages: Ids of the packages that are accepted; None accepts each that one of ``package_keys`` signed.
+        guest_max_age_s: Seconds that the last check of a guest may lie back when its host answers.
     """
 
     name: str
@@ -53,6 +59,9 @@ class AppraisalPolicy:
     max_failed_boot_attempts: int = 0
     allow_debug: bool = False
     pcrs: tuple[int, ...] = NEEDED_PCRS
+    package_keys: tuple[PublicKey, ...] = ()
+    packages: tuple[bytes, ...] | None = None
+    guest_max_age_s: int = GUEST_MAX_AGE_S
 
     def __post_init__(self) -> None:
         if not 1 <= self.ttl_s <= MAX_TTL_S:
@@ -61,8 +70,12 @@ class AppraisalPolicy:
             raise _invalid("release_keys and installer_pcr4 may not be empty")
         if self.releases is not None and not self.releases:
             raise _invalid("releases may not be empty; leave it out to accept every signed release")
-        if any(len(item) != 32 for item in (*self.installer_pcr4, *(self.releases or ()))):
-            raise _invalid("releases and registers are 32 bytes long")
+        if self.packages is not None and not self.packages:
+            raise _invalid("packages may not be empty; leave it out to accept every signed package")
+        if any(len(item) != 32 for item in (*self.installer_pcr4, *(self.releases or ()), *(self.packages or ()))):
+            raise _invalid("releases, packages and registers are 32 bytes long")
+        if not 1 <= self.guest_max_age_s <= MAX_TTL_S:
+            raise _invalid(f"guest_max_age_s runs from 1 to {MAX_TTL_S}")
         if not 0 <= self.max_failed_boot_attempts <= MAX_FAILED_ATTEMPTS:
             raise _invalid(f"max_failed_boot_attempts runs from 0 to {MAX_FAILED_ATTEMPTS}")
         missing = set(NEEDED_PCRS) - set(self.pcrs)
@@ -87,6 +100,9 @@ class AppraisalPolicy:
             "max_failed_boot_attempts": self.max_failed_boot_attempts,
             "allow_debug": self.allow_debug,
             "pcrs": list(self.pcrs),
+            "package_keys": [key.spki.hex() for key in self.package_keys],
+            "packages": None if self.packages is None else [item.hex() for item in self.packages],
+            "guest_max_age_s": self.guest_max_age_s,
         }
 
     def digest(self) -> bytes:
@@ -109,8 +125,7 @@ class AppraisalPolicy:
     def from_json(cls, value: Any) -> AppraisalPolicy:
         """Return the policy of a JSON value (or of module arguments); raises ``UsageError``.
 
-        Keys are PEM blocks or hex SubjectPublicKeyInfo. ``releases``, ``max_failed_boot_attempts``, ``allow_debug`` and
-        ``pcrs`` may be left out.
+        Keys are PEM blocks or hex SubjectPublicKeyInfo. What has a default may be left out.
         """
         try:
             return cls._read(Fields(value, "policy"))
@@ -120,25 +135,27 @@ class AppraisalPolicy:
     @classmethod
     def _read(cls, fields: Fields) -> AppraisalPolicy:
         fields.literal("type", POLICY_TYPE)
-        releases = fields.take("releases") if fields.has("releases") else None
+        releases, packages = (_optional_digests(fields, name) for name in ("releases", "packages"))
+        keys = fields.array("package_keys", maximum=MAX_ITEMS) if fields.has("package_keys") else []
         debug = fields.take("allow_debug") if fields.has("allow_debug") else False
         if not isinstance(debug, bool):
             raise fields.fail("allow_debug", "is no boolean")
-        if releases is not None and not isinstance(releases, list):
-            raise fields.fail("releases", "is no list")
         pcrs = fields.array("pcrs", maximum=24) if fields.has("pcrs") else list(NEEDED_PCRS)
         if not all(type(item) is int for item in pcrs):
             raise fields.fail("pcrs", "holds something that is no register")
-        attempts = "max_failed_boot_attempts"
+        attempts, age = "max_failed_boot_attempts", "guest_max_age_s"
         policy = cls(
             name=fields.text("name", maximum_chars=128),
             ttl_s=fields.integer("ttl_s", minimum=1, maximum=MAX_TTL_S),
             release_keys=tuple(_key(item, fields) for item in fields.array("release_keys", maximum=MAX_ITEMS)),
-            releases=None if releases is None else _digests(releases, "releases", fields),
+            releases=releases,
             installer_pcr4=_digests(fields.array("installer_pcr4", maximum=MAX_ITEMS), "installer_pcr4", fields),
             max_failed_boot_attempts=fields.integer(attempts) if fields.has(attempts) else 0,
             allow_debug=debug,
             pcrs=tuple(pcrs),
+            package_keys=tuple(_key(item, fields) for item in keys),
+            packages=packages,
+            guest_max_age_s=fields.integer(age) if fields.has(age) else GUEST_MAX_AGE_S,
         )
         fields.done()
         return policy
@@ -148,6 +165,13 @@ def _digests(items: list[Any], name: str, fields: Fields) -> tuple[bytes, ...]:
     if len(items) > MAX_ITEMS:
         raise fields.fail(name, f"{len(items)} items, more than {MAX_ITEMS}")
     return tuple(fields.decode_hex(name, item, 32) for item in items)
+
+
+def _optional_digests(fields: Fields, name: str) -> tuple[bytes, ...] | None:
+    items = fields.take(name) if fields.has(name) else None
+    if items is not None and not isinstance(items, list):
+        raise fields.fail(name, "is no list")
+    return None if items is None else _digests(items, name, fields)
 
 
 def _key(item: Any, fields: Fields) -> PublicKey:

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from ..check.bootpcrs import pcr4_values
 from ..check.imarules import ReferenceList
 from ..check.installproof import verify_install_proof
-from ..check.signature import VerifiedRelease, verify_release
+from ..check.packagerules import VerifiedPackage
+from ..check.signature import VerifiedRelease, verify_guest_package, verify_release
 from ..errors import EvidenceError, ParseError
 from ..model.digest import PcrBank, sha256
 from ..model.enrolment import Enrolment
@@ -21,6 +22,7 @@ from ..model.evidence import Roti
 from ..model.finding import Finding, deny
 from ..model.ima import FileManifest
 from ..model.key import AkPublic
+from ..model.package import package_id
 from ..model.release import release_id
 from .policy import AppraisalPolicy
 
@@ -51,9 +53,12 @@ class References:
         policy: What is demanded.
         releases: Pairs of a signed release file and its manifest blob. One that does not hold is remembered as refused
             and takes nothing else down: who can put a file into an image store must not stop appraisals.
+        packages: Signed guest packages, treated alike.
     """
 
-    def __init__(self, policy: AppraisalPolicy, releases: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, policy: AppraisalPolicy, releases: Iterable[tuple[bytes, bytes]], packages: Iterable[bytes] = ()
+    ) -> None:
         self.policy = policy
         self.policy_digest = policy.digest()
         accepted: dict[bytes, Reference] = {}
@@ -65,6 +70,14 @@ class References:
                 refused[release_id(envelope)] = error.findings
             else:
                 accepted[reference.verified.release_id] = reference
+        self._packages: dict[bytes, VerifiedPackage | tuple[Finding, ...]] = {}
+        for envelope in packages:
+            try:
+                # Without a key nothing is trusted, and without a guest nobody need have one.
+                found = verify_guest_package(envelope, policy.package_keys) if policy.package_keys else ()
+            except EvidenceError as error:
+                found = error.findings
+            self._packages[package_id(envelope)] = found
         self._proofs: dict[bytes, InstallProof] = {}
         self._accepted: Mapping[bytes, Reference] = MappingProxyType(accepted)
         # The same release file beside another manifest: the pair that holds is the one that counts.
@@ -98,6 +111,22 @@ class References:
         if self.policy.releases is not None and wanted not in self.policy.releases:
             raise deny("release.retired", "host", expected="a release the policy lists", actual=wanted)
         return reference
+
+    def find_package(self, wanted: bytes, *, subject: str) -> VerifiedPackage:
+        """Return the guest package with that id.
+
+        Raises:
+            EvidenceError: the reasons it was refused for, ``guest.package.unknown``, or ``guest.package.retired`` when
+                the policy lists accepted packages and this is none of them.
+        """
+        found = self._packages.get(wanted, ())
+        if not isinstance(found, VerifiedPackage):
+            if found:
+                raise EvidenceError(found)
+            raise deny("guest.package.unknown", subject, expected="a signed package we have", actual=wanted)
+        if self.policy.packages is not None and wanted not in self.policy.packages:
+            raise deny("guest.package.retired", subject, expected="a package the policy lists", actual=wanted)
+        return found
 
     def install_proof(self, roti: Roti, *, reference: Reference, ak: AkPublic, known: Enrolment) -> InstallProof:
         """Return what ``roti`` proves; raises as ``check.installproof.verify_install_proof``.

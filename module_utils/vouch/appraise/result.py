@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UnreachableError, UsageError
-from ..model.finding import Finding, Locator, Severity, Verdict, verdict_of
+from ..model.finding import Finding, Severity, Verdict, verdict_of
+from ..model.gueststate import MAX_GUESTS
 from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import Fields
+from .findingjson import finding_json, optional_integer, optional_text, read_finding
+from .guestresult import GuestResult
 
 RESULT_TYPE = "urn:vouch:attestation-result:1"
 
 MAX_RESULT_BYTES = 4 << 20
 MAX_FINDINGS = 1024
-MAX_SHOWN_CHARS = 1024
 
 STAGES = ("evidence", "identity", "quote", "counters", "boot", "logs", "contents", "roti", "channel", "guests")
 """The appraisal order. A result names the stage it stopped at, or ``done``."""
@@ -46,6 +48,7 @@ class AttestationResult:
         pcr4_expected: PCR 4 after a boot without failed attempts.
         pcr4_found: PCR 4 as quoted.
         ima_entries: Measurements judged up to now, in this boot.
+        guests: Its guests, in the order of their ids, each with a verdict of its own, which does not touch the host's.
         issued_at_s: Unix seconds.
         expires_at_s: Unix seconds; from then on the result reads as expired.
     """
@@ -64,6 +67,7 @@ class AttestationResult:
     pcr4_expected: bytes | None = None
     pcr4_found: bytes | None = None
     ima_entries: int | None = None
+    guests: tuple[GuestResult, ...] = ()
     issued_at_s: int
     expires_at_s: int
 
@@ -91,7 +95,7 @@ class AttestationResult:
             "host_id": self.host_id,
             "verdict": self.verdict.value,
             "stage": self.stage,
-            "findings": [_finding_json(item) for item in self.findings],
+            "findings": [finding_json(item) for item in self.findings],
             "nonce": self.nonce.hex(),
             "evidence_sha256": _hex(self.evidence_digest),
             "policy_sha256": self.policy_digest.hex(),
@@ -101,6 +105,7 @@ class AttestationResult:
             "variant": self.variant,
             "pcr4": {"expected": _hex(self.pcr4_expected), "found": _hex(self.pcr4_found)},
             "ima_entries": self.ima_entries,
+            "guests": [guest.to_json() for guest in self.guests],
             "issued_at": self.issued_at_s,
             "expires_at": self.expires_at_s,
         }
@@ -124,17 +129,19 @@ class AttestationResult:
             host_id=fields.uuid("host_id"),
             verdict=Verdict(fields.choice("verdict", *(item.value for item in Verdict))),
             stage=fields.choice("stage", *STAGES, DONE, UNREACHED),
-            findings=tuple(_read_finding(item) for item in fields.array("findings", maximum=MAX_FINDINGS)),
+            findings=tuple(read_finding(item) for item in fields.array("findings", maximum=MAX_FINDINGS)),
             nonce=fields.hex("nonce", 32, empty=True),
             evidence_digest=_optional_hex(fields, "evidence_sha256", 32),
             policy_digest=fields.hex("policy_sha256", 32),
             ak_name=_optional_hex(fields, "ak_name", 34),
             release_id=_optional_hex(fields, "release_id", 32),
-            release_name=_optional_text(fields, "release_name"),
-            variant=_optional_text(fields, "variant"),
+            release_name=optional_text(fields, "release_name"),
+            variant=optional_text(fields, "variant"),
             pcr4_expected=_optional_hex(pcr4, "expected", 32),
             pcr4_found=_optional_hex(pcr4, "found", 32),
-            ima_entries=_optional_integer(fields, "ima_entries"),
+            ima_entries=optional_integer(fields, "ima_entries"),
+            # Twice as many as can be stated: the log may name others.
+            guests=tuple(GuestResult.from_json(item) for item in fields.array("guests", maximum=2 * MAX_GUESTS)),
             issued_at_s=fields.integer("issued_at"),
             expires_at_s=fields.integer("expires_at"),
         )
@@ -170,45 +177,6 @@ def _verdict(stage: str, findings: tuple[Finding, ...]) -> Verdict:
     return verdict
 
 
-def _finding_json(finding: Finding) -> dict[str, Any]:
-    where = finding.where
-    return {
-        "code": finding.code,
-        "severity": finding.severity.value,
-        "subject": finding.subject,
-        "where": None
-        if where is None
-        else {"part": where.part, "offset_bytes": where.offset_bytes, "entry": where.entry},
-        "expected": finding.expected,
-        "actual": finding.actual,
-        "source": finding.source,
-    }
-
-
-def _read_finding(value: Any) -> Finding:
-    fields = Fields(value, "result.findings")
-    where = None
-    if (raw := fields.take("where")) is not None:
-        place = Fields(raw, "result.findings.where")
-        where = Locator(
-            part=place.text("part", maximum_chars=128),
-            offset_bytes=_optional_integer(place, "offset_bytes"),
-            entry=_optional_integer(place, "entry"),
-        )
-        place.done()
-    finding = Finding(
-        code=fields.text("code", maximum_chars=128),
-        severity=Severity(fields.choice("severity", *(item.value for item in Severity))),
-        subject=fields.text("subject", maximum_chars=128),
-        where=where,
-        expected=_optional_text(fields, "expected"),
-        actual=_optional_text(fields, "actual"),
-        source=fields.text("source", maximum_chars=256, empty=True),
-    )
-    fields.done()
-    return finding
-
-
 def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
@@ -216,17 +184,3 @@ def _hex(value: bytes | None) -> str | None:
 def _optional_hex(fields: Fields, name: str, size_bytes: int) -> bytes | None:
     value = fields.take(name)
     return None if value is None else fields.decode_hex(name, value, size_bytes)
-
-
-def _optional_text(fields: Fields, name: str) -> str | None:
-    value = fields.take(name)
-    if value is not None and (not isinstance(value, str) or len(value) > MAX_SHOWN_CHARS):
-        raise fields.fail(name, "is no short text", "parse.field.type")
-    return value
-
-
-def _optional_integer(fields: Fields, name: str) -> int | None:
-    value = fields.take(name)
-    if value is not None and (type(value) is not int or value < 0):
-        raise fields.fail(name, "is no count", "parse.field.type")
-    return value

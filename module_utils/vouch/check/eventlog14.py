@@ -31,8 +31,16 @@ MAX_REPORTED = 64
 
 START = "verifier.start"
 
+_GUEST: Mapping[str, type] = {"event": str, "time": int, "guest": str}
+
 EVENTS: Mapping[str, Mapping[str, type]] = {
     START: {"event": str, "version": str, "time": int, "reset_count": int, "restart_count": int},
+    "guest.launch": {**_GUEST, "package": str, "kind": str, "order": str, "counter": int},
+    "guest.refused": {**_GUEST, "package": str, "code": str},
+    "guest.violation": {**_GUEST, "package": str, "codes": str, "expected": str, "found": str},
+    "guest.action": {**_GUEST, "action": str},
+    "guest.adopted": {**_GUEST, "package": str},
+    "guest.stop": {**_GUEST, "package": str, "counter": int, "state": str},
 }
 """Known events and their members: an event nobody can judge is refused, not skipped."""
 

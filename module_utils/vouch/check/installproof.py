@@ -26,8 +26,9 @@ from ..errors import EvidenceError, ParseError, UsageError
 from ..model.digest import PcrBank, PcrSelection, sha256
 from ..model.evidence import Roti
 from ..model.finding import Finding, Locator, deny
+from ..model.image import ROOT_IMAGE
 from ..model.key import AkPublic
-from ..model.release import HYPERVISOR, ROOT_IMAGE, InstallStatement
+from ..model.release import HYPERVISOR, InstallStatement
 from .quirks import Quirk
 from .quote import VerifiedAttest, check_selection, check_values, verify_attest
 from .replay import VerifiedLog, read_event_log, verify_event_log

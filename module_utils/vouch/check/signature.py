@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One signature, one enrolled key; envelopes and releases on top of it.
+"""One signature, one enrolled key; envelopes, releases and guest packages on top of it.
 
 The scheme is the key's. A message that names another one is not asked.
 """
@@ -15,23 +15,17 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from ..errors import EvidenceError, ParseError, UsageError
+from ..errors import ParseError, UsageError
 from ..model.finding import deny
+from ..model.image import IN_TOTO_PAYLOAD_TYPE
 from ..model.key import ECDSA_P256, ED25519, RSASSA, PublicKey
-from ..model.release import IN_TOTO_PAYLOAD_TYPE, HostRelease, release_id
-from ..parse.envelope import Envelope, pae, parse_envelope
+from ..model.release import HostRelease, release_id
+from ..parse.envelope import Envelope
+from .opened import VerifiedPayload, open_with, verify_with
+from .packagerules import VerifiedPackage, read_verified
 
 LOADED_KEYS = 4096
 """Keys kept in loaded form: loading one costs more than a verification."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedPayload:
-    """A payload that an enrolled key signed (made by ``verify_envelope`` only)."""
-
-    payload_type: str
-    payload: bytes
-    keyid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,23 +94,7 @@ def verify_envelope(envelope: Envelope, keys: Sequence[PublicKey], *, subject: s
         EvidenceError: ``envelope.signature.invalid`` when no signature is by one of the keys.
         UsageError: ``key.none`` for an empty set of keys.
     """
-    if not keys:
-        raise UsageError("no key is enrolled: nothing can be trusted", code="key.none", hint="enrol a release key")
-    message = pae(envelope.payload_type, envelope.payload)
-    for signature in envelope.signatures:
-        for key in keys:
-            try:
-                verify_signature(key, message, signature.signature)
-            except EvidenceError:
-                continue
-            return VerifiedPayload(payload_type=envelope.payload_type, payload=envelope.payload, keyid=key.keyid)
-    raise deny(
-        "envelope.signature.invalid",
-        subject,
-        expected=f"a signature by one of {len(keys)} enrolled keys",
-        actual=", ".join(item.keyid for item in envelope.signatures),
-        source="DSSE v1.0.2, protocol.md",
-    )
+    return verify_with(verify_signature, envelope, keys, subject=subject)
 
 
 def verify_release(envelope: bytes, keys: Sequence[PublicKey]) -> VerifiedRelease:
@@ -130,11 +108,7 @@ def verify_release(envelope: bytes, keys: Sequence[PublicKey]) -> VerifiedReleas
         EvidenceError: ``envelope.malformed``, ``envelope.signature.invalid``, ``envelope.type``, ``release.malformed``.
         UsageError: ``key.none``.
     """
-    try:
-        parsed = parse_envelope(envelope)
-    except ParseError as error:
-        raise deny("envelope.malformed", "release", actual=error) from None
-    verified = verify_envelope(parsed, keys, subject="release")
+    verified = open_with(verify_signature, envelope, keys, "release")
     if verified.payload_type != IN_TOTO_PAYLOAD_TYPE:
         raise deny("envelope.type", "release", expected=IN_TOTO_PAYLOAD_TYPE, actual=verified.payload_type)
     try:
@@ -142,3 +116,20 @@ def verify_release(envelope: bytes, keys: Sequence[PublicKey]) -> VerifiedReleas
     except ParseError as error:
         raise deny("release.malformed", "release", actual=error) from None
     return VerifiedRelease(release_id=release_id(envelope), release=release, keyid=verified.keyid)
+
+
+def verify_guest_package(envelope: bytes, keys: Sequence[PublicKey]) -> VerifiedPackage:
+    """Return the guest package in a signed package file.
+
+    1. The file is one DSSE envelope.
+    2. An enrolled key signed payload and type.
+    3. The type is in-toto's, the payload a guest package.
+
+    What the package says, and its files, are judged by ``check.packagerules`` and ``check.blobs``.
+
+    Raises:
+        EvidenceError: ``envelope.malformed``, ``envelope.signature.invalid``, ``envelope.type``, ``package.malformed``.
+        UsageError: ``key.none``.
+    """
+    verified = open_with(verify_signature, envelope, keys, "package")
+    return read_verified(envelope, verified.payload_type, verified.payload, verified.keyid)

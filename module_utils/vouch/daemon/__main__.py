@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError, VouchError
 from ..parse.canonical import load_json
@@ -20,7 +21,13 @@ from ..port.ima import SECURITYFS_PATH, ImaLog
 from ..port.quotetpm import DEVICE, QuoteTpm
 from .eventlog import EventLog
 from .evidence import EvidenceMaker, Identity, read_identity
+from .guests import Guests
 from .server import Server
+from .stops import Stops
+
+if TYPE_CHECKING:
+    from ..model.verifierconfig import VerifierConfig
+    from .machine import Machine
 
 VERSION = "0.1.0"
 MAX_FILE_BYTES = 8 * 1024 * 1024
@@ -33,19 +40,30 @@ OPTIONS = {
     "--group": "",
     "--ima": SECURITYFS_PATH,
     "--tpm": DEVICE,
+    "--config": "/etc/vouch/verifier.json",
+    "--keeper": "",
 }
-"""Every option takes a value; argparse would cost more start-up than it saves lines."""
+"""Every option takes a value; argparse would cost more start-up than it saves lines. ``--keeper`` is a descriptor: this
+process then keeps guests for the main process, which has the other end."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve until SIGTERM or SIGINT."""
+def main(arguments: Sequence[str], machine: Callable[[dict[str, str], VerifierConfig], Machine] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        arguments: Options.
+        machine: What the keeper works with; Xen and all else of dom0 where it is None.
+    """
     try:
         options = _options(arguments)
     except UsageError as error:
         _say(str(error))
         return 2
     try:
-        _serve(options)
+        if options["--keeper"]:
+            _keep(options, machine)
+        else:
+            _serve(options, sys.orig_argv[: len(sys.orig_argv) - len(arguments)])
     except VouchError as error:
         _say(str(error))
         return 1
@@ -55,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _serve(options: dict[str, str]) -> None:
+def _serve(options: dict[str, str], program: Sequence[str]) -> None:
     run = options["--run"]
     # Two services would write one event log. The lock goes with the process.
     lock = os.open(os.path.join(run, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -78,19 +96,58 @@ def _serve(options: dict[str, str]) -> None:
     except VouchError as error:
         # Not the end: who asks is answered with this code, and a TPM that was busy is tried again then.
         _say(str(error))
+    guests = Guests(
+        log=maker,
+        stops=Stops(os.path.join(options["--data"], "stops.json"), maker.counter, _say),
+        folder=os.path.join(run, "guests"),
+        start=_keeper_starter(options, program) if os.path.exists(options["--config"]) else None,
+        host_id=maker.identity.host_id,
+        monotonic_s=time.monotonic,
+        now_s=lambda: int(time.time()),
+        say=_say,
+    )
+    maker.guests = guests.records
     waker, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     server = Server(
-        _listen(options["--socket"], options["--group"]), maker, monotonic_s=time.monotonic, wakeup_fd=waker
+        _listen(options["--socket"], options["--group"]), maker, guests, monotonic_s=time.monotonic, wakeup_fd=waker
     )
     signal.set_wakeup_fd(wakeup)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.drain())
     _notify("READY=1")
     _say("the VM verifier is ready")
+    try:
+        guests.restore()
+    except VouchError as error:
+        _say(f"guests are not taken over: {error}")
     server.serve()
     _notify("STOPPING=1")
     os.unlink(options["--socket"])
     _say(f"stopped after {server.proofs} proofs by {server.rounds} quotes")
+
+
+def _keeper_starter(options: dict[str, str], program: Sequence[str]) -> Callable[[socket.socket], int]:
+    """Return what starts the keeper: this program once more, with one descriptor of ours."""
+
+    def start(end: socket.socket) -> int:
+        given = {**options, "--keeper": str(end.fileno())}
+        argv = [sys.executable, *program[1:], *(part for option in given.items() for part in option)]
+        os.set_inheritable(end.fileno(), True)
+        return os.posix_spawn(argv[0], argv, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"})
+
+    return start
+
+
+def _keep(options: dict[str, str], machine: Callable[[dict[str, str], VerifierConfig], Machine] | None) -> None:
+    # Imported here: the main process has no use for what guests need.
+    from .keeping import keep
+
+    if machine is None:
+        from .dom0 import machine_of
+
+        machine = machine_of
+    make = machine
+    keep(int(options["--keeper"]), options["--config"], options["--run"], _say, lambda config: make(options, config))
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import UnreachableError, UsageError, VouchError
+from ..model.gueststate import GuestRecord
 from ..parse.canonical import dump_canonical
 from ..parse.fields import encode_base64
 from ..port.ima import ImaLog
@@ -64,6 +65,14 @@ class EvidenceTpm(LogTpm, Protocol):
         """Return clock and counters."""
         ...
 
+    def increment(self) -> int:
+        """Return the monotonic counter after one more step."""
+        ...
+
+    def counter(self) -> int:
+        """Return the monotonic counter."""
+        ...
+
 
 class Identity(NamedTuple):
     """What the installer wrote about this host. ``roti`` is the install proof as JSON, or None."""
@@ -94,12 +103,16 @@ class EvidenceMaker:
         now_s: Seconds since 1970.
         version: Of this software, recorded in ``verifier.start``.
         report: Told about repairs, one line each.
+        guests: Returns every guest of this host, ascending by id.
 
     Raises:
         VouchError: by ``make_round``, with the code the askers are answered with.
     """
 
-    __slots__ = ("_ima", "_ima_base64", "_log", "_now_s", "_report", "_started", "_tpm", "_version", "identity")
+    __slots__ = (
+        *("_ima", "_ima_base64", "_log", "_now_s", "_report", "_started", "_tpm", "_version"),
+        *("guests", "identity"),
+    )
 
     def __init__(
         self,
@@ -111,8 +124,10 @@ class EvidenceMaker:
         now_s: Callable[[], int],
         version: str,
         report: Callable[[str], None],
+        guests: Callable[[], Sequence[GuestRecord]] = tuple,
     ) -> None:
         self.identity = identity
+        self.guests = guests
         self._tpm = tpm
         self._log = event_log
         self._ima = ima_log
@@ -141,6 +156,33 @@ class EvidenceMaker:
             }
         )
         self._started = True
+
+    def record(self, content: dict[str, Any]) -> None:
+        """Return when the event is in PCR 14 and in the log; only then may its effect begin."""
+        self.start()
+        self._log.record(content)
+
+    def log_lines(self) -> bytes:
+        """Return the event log, which describes PCR 14."""
+        self.start()
+        return self._log.data
+
+    def increment(self) -> int:
+        """Return the host's monotonic counter after one more step; 0 on a host whose TPM has none and gets none."""
+        return self._counted(self._tpm.increment)
+
+    def counter(self) -> int:
+        """Return the host's monotonic counter; 0 on a host whose TPM has none."""
+        return self._counted(self._tpm.counter)
+
+    @staticmethod
+    def _counted(count: Callable[[], int]) -> int:
+        try:
+            return count()
+        except UnreachableError as error:
+            if error.code != "tpm.counter.missing":
+                raise
+            return 0
 
     def hello(self) -> dict[str, Any]:
         """Return the answer to ``hello``; it needs neither TPM nor logs."""
@@ -180,7 +222,7 @@ class EvidenceMaker:
                 },
                 "event_log": {"count": self._log.count, "head": self._log.head.hex()},
                 "ima": {"bytes": self._ima.end_bytes},
-                "guests": [],
+                "guests": [guest.to_json() for guest in self.guests()],
             }
         )
         tree = Tree(nonces, hashlib.sha256(statement).digest())

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 from ..errors import ParseError, UsageError, VouchError
 from ..model.merkle import NONCE_BYTES
+from ..model.order import MAX_ORDER_BYTES
 from ..parse.canonical import dump_canonical, load_canonical
 from ..parse.fields import Fields
 from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
 
 PROTOCOL_VERSION = 1
-REQUESTS = ("hello", "evidence")
+REQUESTS = ("hello", "evidence", "guest.challenge", "guest.list", "guest.order", "watch")
 
 MAX_ID_CHARS = 64
 MAX_DEPTH = 4
@@ -45,6 +46,31 @@ class EvidenceRequest(NamedTuple):
     ima_offset: int
 
 
+class ChallengeRequest(NamedTuple):
+    """Give me 32 bytes that one order may carry."""
+
+    id: str
+
+
+class ListRequest(NamedTuple):
+    """Which guests are there, and how are they?"""
+
+    id: str
+
+
+class OrderRequest(NamedTuple):
+    """Obey this signed order; answered when it is done. ``order`` is the envelope, nothing in it is verified."""
+
+    id: str
+    order: bytes
+
+
+class WatchRequest(NamedTuple):
+    """Tell me each event from now on; nothing else may follow on this connection."""
+
+    id: str
+
+
 class Refusal(NamedTuple):
     """A request that is answered with an error. ``id`` is empty where it could not be read."""
 
@@ -54,7 +80,15 @@ class Refusal(NamedTuple):
     fatal: bool
 
 
-Request = HelloRequest | EvidenceRequest | Refusal
+Request = HelloRequest | EvidenceRequest | ChallengeRequest | ListRequest | OrderRequest | WatchRequest | Refusal
+
+_PLAIN: dict[str, type[HelloRequest | ChallengeRequest | ListRequest | WatchRequest]] = {
+    "hello": HelloRequest,
+    "guest.challenge": ChallengeRequest,
+    "guest.list": ListRequest,
+    "watch": WatchRequest,
+}
+"""Requests without members of their own."""
 
 
 class Exchange:
@@ -111,12 +145,15 @@ class Exchange:
 def _read(kind: str, ident: str, fields: Fields) -> Request:
     """Return the request of a well-formed envelope."""
     try:
-        if kind == "hello":
-            request: Request = HelloRequest(ident)
+        plain = _PLAIN.get(kind)
+        if plain is not None:
+            request: Request = plain(ident)
         elif kind == "evidence":
             request = EvidenceRequest(
                 ident, fields.hex("nonce", NONCE_BYTES), _pcrs(fields), fields.integer("ima_offset")
             )
+        elif kind == "guest.order":
+            request = OrderRequest(ident, fields.blob("order", limit_bytes=MAX_ORDER_BYTES))
         else:
             return Refusal(ident, "request.unknown", f"known requests are {', '.join(REQUESTS)}", False)
         fields.done()

@@ -13,13 +13,25 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..errors import VouchError
 from .batch import Waiting
+from .client import IDLE_LIMIT_S, Client, Slot, send
 from .evidence import EvidenceMaker, Round
-from .exchange import EvidenceRequest, Exchange, HelloRequest, Request, encode_answer, encode_error
+from .exchange import (
+    ChallengeRequest,
+    EvidenceRequest,
+    HelloRequest,
+    ListRequest,
+    OrderRequest,
+    Refusal,
+    WatchRequest,
+    encode_answer,
+    encode_error,
+)
+from .guests import Answer, Guests, Push
 
 MAX_CONNECTIONS = 256
 MAX_PIPELINED = 64
@@ -31,8 +43,8 @@ MAX_RENDERED_BYTES = 64 * 1024 * 1024
 MAX_GATHER_PASSES = 64
 """Looks at the sockets before a round begins although more keeps coming."""
 
-IDLE_LIMIT_S = 300.0
-"""Silence between requests."""
+MAX_PUSHED = 1024
+"""Events that a watching client has not taken; one that takes none is dropped."""
 
 STALL_LIMIT_S = 30.0
 """Time to send one request, or to take one answer (and more for a long one)."""
@@ -46,54 +58,37 @@ RECEIVE_BYTES = 64 * 1024
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
-class Slot:
-    """One request's place in its connection's order; ``render`` is set when the answer can be made."""
-
-    __slots__ = ("pcrs", "render", "request")
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.pcrs = request.pcrs if isinstance(request, EvidenceRequest) else ()
-        self.render: Callable[[], bytes] | None = None
-
-
-class Client:
-    """One connection."""
-
-    __slots__ = ("deadline_s", "eof", "events", "exchange", "out", "out_bytes", "slots", "socket")
-
-    def __init__(self, connection: socket.socket, now_s: float) -> None:
-        self.socket = connection
-        self.exchange = Exchange()
-        self.slots: deque[Slot] = deque()
-        self.out = memoryview(b"")
-        self.out_bytes = 0
-        self.eof = False
-        self.deadline_s = now_s + IDLE_LIMIT_S
-        self.events = _IN
-
-
 class Server:
     """Serves ``listener`` until ``drain`` is called.
 
     Args:
         listener: A listening Unix socket, made by the caller.
         maker: Makes the evidence.
+        guests: The host's guests.
         monotonic_s: Seconds that never go backwards.
         wakeup_fd: Becomes readable when ``drain`` was called from a signal handler.
     """
 
     def __init__(
-        self, listener: socket.socket, maker: EvidenceMaker, *, monotonic_s: Callable[[], float], wakeup_fd: int = -1
+        self,
+        listener: socket.socket,
+        maker: EvidenceMaker,
+        guests: Guests,
+        *,
+        monotonic_s: Callable[[], float],
+        wakeup_fd: int = -1,
     ) -> None:
         self._listener = listener
         self._maker = maker
+        self._guests = guests
+        self._keeper = (-1, 0)
         self._monotonic_s = monotonic_s
         self._wakeup_fd = wakeup_fd
         self._clients: dict[int, Client] = {}
         self._waiting: Waiting[Slot] = Waiting()
         # Clients whose next answer waits for room in MAX_RENDERED_BYTES, oldest first.
         self._held_back: dict[int, Client] = {}
+        self._answered: list[Client] = []
         self._rendered_bytes = 0
         self._draining = False
         self._expired_at_s = 0.0
@@ -121,11 +116,13 @@ class Server:
         finally:
             for client in list(self._clients.values()):
                 self._drop(client)
+            self._guests.close()
             self._epoll.close()
             self._listener.close()
 
     def _turn(self) -> None:
         """Wait for something to happen; gather what is at the door; make at most one round."""
+        self._await_keeper()
         passes = 0
         while self._poll(0.0 if len(self._waiting) else 1.0) and len(self._waiting):
             passes += 1
@@ -148,14 +145,36 @@ class Server:
                     self._drop(client)
                     continue
                 self._advance(client)
+            elif fd == self._keeper[0]:
+                self._guests.pump()
+                self._await_keeper()
             elif fd == self._wakeup_fd:
                 os.read(fd, 4096)
             elif fd == self._listener.fileno() and not self._draining:
                 arrived = True
                 self._accept()
+        while self._answered:
+            client = self._answered.pop()
+            if self._clients.get(client.socket.fileno()) is client:
+                self._advance(client)
         while self._held_back and self._rendered_bytes < MAX_RENDERED_BYTES:
             self._advance(self._held_back.pop(next(iter(self._held_back))))
         return arrived
+
+    def _await_keeper(self) -> None:
+        """Listen to the keeper that there is now; a closed one has left the epoll set by itself."""
+        wanted = (self._guests.fd, _IN | (_OUT if self._guests.sending else 0))
+        if wanted == self._keeper:
+            return
+        if wanted[0] >= 0:
+            change = self._epoll.modify if wanted[0] == self._keeper[0] else self._epoll.register
+            try:
+                change(*wanted)
+            except FileExistsError:
+                self._epoll.modify(*wanted)
+            except FileNotFoundError:
+                self._epoll.register(*wanted)
+        self._keeper = wanted
 
     def _accept(self) -> None:
         while True:
@@ -166,7 +185,7 @@ class Server:
                 return
             connection.setblocking(False)
             if len(self._clients) >= MAX_CONNECTIONS:
-                _send(connection, encode_error("", "verifier.busy", f"{MAX_CONNECTIONS} connections are open"))
+                send(connection, encode_error("", "verifier.busy", f"{MAX_CONNECTIONS} connections are open"))
                 connection.close()
                 continue
             fd = connection.fileno()
@@ -205,7 +224,7 @@ class Server:
         while progress:
             progress = self._queue(client)
             if client.out:
-                sent = _send(client.socket, client.out)
+                sent = send(client.socket, client.out)
                 if sent < 0:
                     self._drop(client)
                     return
@@ -217,6 +236,11 @@ class Server:
                 # A request that has begun meanwhile has its own, shorter time.
                 limit_s = STALL_LIMIT_S if client.exchange.partial else IDLE_LIMIT_S
                 client.deadline_s = self._monotonic_s() + limit_s
+            if not client.out and not client.slots and client.pushed:
+                client.out = memoryview(client.pushed.popleft())
+                client.deadline_s = self._monotonic_s() + STALL_LIMIT_S
+                progress = True
+                continue
             render = client.slots[0].render if client.slots else None
             if render is not None:
                 if self._rendered_bytes >= MAX_RENDERED_BYTES:
@@ -229,10 +253,12 @@ class Server:
                 client.deadline_s = self._monotonic_s() + STALL_LIMIT_S + client.out_bytes / MIN_RATE_BYTES_S
                 progress = True
         ended = client.eof or client.exchange.closed
+        if client.watch and not client.eof:
+            ended = False
         if ended and not client.slots and not client.out:
             self._drop(client)
             return
-        reading = not ended and len(client.slots) < MAX_PIPELINED and not self._waiting.full
+        reading = not ended and len(client.slots) < MAX_PIPELINED and not self._waiting.full and not client.watch
         events = (_IN if reading else 0) | (_OUT if client.out else 0)
         if events != client.events:
             client.events = events
@@ -241,7 +267,7 @@ class Server:
     def _queue(self, client: Client) -> bool:
         """Give every whole request its slot; return whether there was one."""
         found = False
-        while len(client.slots) < MAX_PIPELINED and not self._waiting.full:
+        while len(client.slots) < MAX_PIPELINED and not self._waiting.full and not client.watch:
             request = client.exchange.next_request()
             if request is None:
                 break
@@ -252,9 +278,49 @@ class Server:
                 self._waiting.add(slot)
             elif isinstance(request, HelloRequest):
                 slot.render = _hello(self._maker, request.id)
-            else:
+            elif isinstance(request, Refusal):
                 slot.render = _error(request.id, request.code, request.message)
+            else:
+                self._about_guests(client, slot, request)
         return found
+
+    def _about_guests(
+        self, client: Client, slot: Slot, request: ChallengeRequest | ListRequest | OrderRequest | WatchRequest
+    ) -> None:
+        """Answer a request about guests, now or when an order has been carried out."""
+        try:
+            if isinstance(request, ChallengeRequest):
+                slot.render = _result(request.id, self._guests.challenge())
+            elif isinstance(request, ListRequest):
+                slot.render = _result(request.id, self._guests.listed())
+            elif isinstance(request, OrderRequest):
+                self._guests.order(request.order, self._answer_later(client, slot))
+            else:
+                client.slots.pop()
+                client.watch_id = request.id
+                client.watch = self._guests.watch(self._pusher(client))
+        except VouchError as error:
+            slot.render = _error(request.id, error.code, error.message)
+
+    def _answer_later(self, client: Client, slot: Slot) -> Answer:
+        def answer(result: Mapping[str, Any] | None, code: str, message: str) -> None:
+            ident = slot.request.id
+            slot.render = _error(ident, code, message) if result is None else _result(ident, result)
+            # Not sent here: the keeper may be lost in the middle of this client's turn.
+            self._answered.append(client)
+
+        return answer
+
+    def _pusher(self, client: Client) -> Push:
+        def push(event: Mapping[str, Any]) -> None:
+            client.pushed.append(encode_answer(client.watch_id, dict(event)))
+            if client.watch and self._clients.get(client.socket.fileno()) is client:
+                if len(client.pushed) > MAX_PUSHED:
+                    self._drop(client)
+                else:
+                    self._advance(client)
+
+        return push
 
     def _make_round(self) -> None:
         """Answer the oldest waiting request and all that share its quote."""
@@ -287,32 +353,28 @@ class Server:
         if now_s - self._expired_at_s < 1.0:
             return
         self._expired_at_s = now_s
+        self._guests.tick()
         for client in list(self._clients.values()):
             # A request that waits for us has all the time in the world.
-            if now_s > client.deadline_s and (client.out or not client.slots):
+            if now_s > client.deadline_s and (client.out or not (client.slots or client.watch)):
                 self._drop(client)
 
     def _drop(self, client: Client) -> None:
         fd = client.socket.fileno()
         self._rendered_bytes -= client.out_bytes
         self._held_back.pop(fd, None)
+        self._guests.unwatch(client.watch)
         del self._clients[fd]
         # Closing takes the descriptor out of the epoll set.
         client.socket.close()
 
 
-def _send(connection: socket.socket, data: memoryview | bytes) -> int:
-    """Return how many bytes were taken, or -1 when nobody takes them any more."""
-    try:
-        return connection.send(data)
-    except BlockingIOError:
-        return 0
-    except OSError:
-        return -1
-
-
 def _hello(maker: EvidenceMaker, ident: str) -> Callable[[], bytes]:
     return lambda: encode_answer(ident, maker.hello())
+
+
+def _result(ident: str, result: Mapping[str, Any]) -> Callable[[], bytes]:
+    return lambda: encode_answer(ident, dict(result))
 
 
 def _error(ident: str, code: str, message: str) -> Callable[[], bytes]:

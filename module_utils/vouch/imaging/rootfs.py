@@ -5,23 +5,52 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import UsageError
-from ..make.accounts import account_files, host_accounts
+from ..make.accounts import Account, account_files
 from ..make.elfneeds import closure
 from ..make.kmods import choose_modules, parse_modules_dep
 from ..make.rootplan import MERGED, choose_paths, owners_of
-from ..model.release import DEBUG
 from .chroot import WORK, Tree
-from .spec import ImageSpec
+from .spec import ImageFile
 
 PYTHON_FOLDER = "usr/lib/vouch/python"
 MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp", "var", "mnt")
 MODULE_LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
 _SETID = stat.S_ISUID | stat.S_ISGID
+
+
+class RootSpec(Protocol):
+    """What decides a root file system: the part that host and guest specifications have in common."""
+
+    @property
+    def packages(self) -> Mapping[str, Sequence[str]]:
+        """Package to patterns of its paths (``make.rootplan``)."""
+        ...
+
+    @property
+    def libraries(self) -> Sequence[str]:
+        """Library names that are loaded at run time by name, so no program lists them."""
+        ...
+
+    @property
+    def modules(self) -> Sequence[str]:
+        """Kernel modules of the root: names, or patterns with a ``/``; none is fine."""
+        ...
+
+    @property
+    def files(self) -> Sequence[ImageFile]:
+        """Our own files; they win over those of packages."""
+        ...
+
+    @property
+    def accounts(self) -> Sequence[Account]:
+        """Users and groups."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +66,7 @@ class RootFacts:
     setid_dropped: int
 
 
-def fill_root(tree: Tree, root: Path, spec: ImageSpec, python: Mapping[str, bytes]) -> RootFacts:
+def fill_root(tree: Tree, root: Path, spec: RootSpec, python: Mapping[str, bytes]) -> RootFacts:
     """Make the root file system of ``spec`` at ``root`` (inside the tree's work folder).
 
     Args:
@@ -64,16 +93,19 @@ def fill_root(tree: Tree, root: Path, spec: ImageSpec, python: Mapping[str, byte
     for path in sorted({*chosen, *libraries}):
         _copy(tree.path / path, root / path)
     kernel = tree.one("usr/lib/modules/*").name
-    _copy_modules(tree, root, spec, kernel)
+    if spec.modules:
+        _copy_modules(tree, root, spec, kernel)
     _write_own(root, spec, python)
     dropped = _drop_setid(root)
     inside = f"/{WORK}/{root.name}"
-    tree.run(["depmod", "-b", inside, kernel])
+    if spec.modules:
+        tree.run(["depmod", "-b", inside, kernel])
     tree.run(["ldconfig", "-r", inside])
     _compile(tree, inside, [folder for folder in ("usr/lib/python3.13", PYTHON_FOLDER) if (root / folder).is_dir()])
-    # ldconfig's notes for its next run, which will not come: /var is memory.
-    shutil.rmtree(root / "var")
-    (root / "var").mkdir()
+    # ldconfig's notes for its next run, which will not come.
+    shutil.rmtree(root / "var/cache/ldconfig", ignore_errors=True)
+    if (root / "var/cache").is_dir() and not any((root / "var/cache").iterdir()):
+        (root / "var/cache").rmdir()
     # Module files belong to the image package; its name carries the kernel's version.
     packages = {*chosen.values(), *owners_of(lists, _module_paths(root, kernel)).values()}
     return RootFacts(packages=frozenset(packages), setid_dropped=dropped)
@@ -110,7 +142,7 @@ def _copy(source: Path, target: Path) -> None:
         raise UsageError(f"{source} is no file, link or folder", code="image.tree")
 
 
-def _copy_modules(tree: Tree, root: Path, spec: ImageSpec, kernel: str) -> None:
+def _copy_modules(tree: Tree, root: Path, spec: RootSpec, kernel: str) -> None:
     folder = f"usr/lib/modules/{kernel}"
     depends = parse_modules_dep((tree.path / folder / "modules.dep").read_text())
     choice = choose_modules(depends, spec.modules)
@@ -126,25 +158,25 @@ def _module_paths(root: Path, kernel: str) -> set[str]:
     return {str(path.relative_to(root)) for path in (root / "usr/lib/modules" / kernel).rglob("*.ko*")}
 
 
-def _write_own(root: Path, spec: ImageSpec, python: Mapping[str, bytes]) -> None:
+def _write_own(root: Path, spec: RootSpec, python: Mapping[str, bytes]) -> None:
     for name, source in python.items():
         path = root / PYTHON_FOLDER / "vouch" / name.replace(".", "/")
         below = any(other.startswith(f"{name}." if name else "") and other != name for other in python)
-        _write(path / "__init__.py" if below or not name else path.with_suffix(".py"), source, 0o644)
-    accounts = host_accounts(debug=spec.variant == DEBUG, ssh_user=spec.ssh_user, ssh_shell=spec.ssh_shell)
-    for relative, (text, mode) in account_files(accounts).items():
-        _write(root / relative, text.encode(), mode)
+        write_file(path / "__init__.py" if below or not name else path.with_suffix(".py"), source, 0o644)
+    for relative, (text, mode) in account_files(spec.accounts).items():
+        write_file(root / relative, text.encode(), mode)
     for entry in spec.files:
         target = root / entry.path[1:]
         if entry.mode:
-            _write(target, entry.content.encode(), entry.mode)
+            write_file(target, entry.content.encode(), entry.mode)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             target.symlink_to(entry.content)
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write_file(path: Path, data: bytes, mode: int) -> None:
+    """Put a file of ours at ``path``, whatever was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_bytes(data)

@@ -11,13 +11,34 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..errors import UsageError
-from ..model.release import DEBUG, PRODUCTION, HostRelease, Package, Verity
+from ..make.accounts import Account, host_accounts
+from ..model.image import DEBUG, PRODUCTION, Package, Verity
+from ..model.release import HostRelease
 from ..parse.fields import Fields
 
 FORMAT = 1
 """Part of every key: raised when the same inputs begin to mean another image."""
 
 VARIANTS = (PRODUCTION, DEBUG)
+
+
+def build_key(inputs: Mapping[str, Any], code: Mapping[str, bytes]) -> str:
+    """Return the name of a build in its cache: SHA-256 over all that decides its bytes.
+
+    Args:
+        inputs: What survives as JSON.
+        code: Name to source of what goes into the image, and of what builds it.
+    """
+    everything = {**inputs, "code": {name: hashlib.sha256(text).hexdigest() for name, text in code.items()}}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def refuse_doubles(files: Sequence[ImageFile]) -> None:
+    """Raise UsageError when a path is given twice."""
+    names = [entry.path for entry in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"given twice: {', '.join(twice)}", code="image.file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +54,14 @@ class ImageFile:
     path: str
     content: str
     mode: int = 0o644
+
+    @classmethod
+    def of(cls, *, path: str, content: str, mode: str) -> ImageFile:
+        """Return the file of a module's option: ``mode`` is octal, or ``link``."""
+        try:
+            return cls(path=path, content=content, mode=0 if mode == "link" else int(mode, 8))
+        except ValueError:
+            raise UsageError(f"{path}: mode {mode!r} is neither octal nor link", code="image.file") from None
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or posixpath.normpath(self.path) != self.path or self.path == "/":
@@ -84,15 +113,17 @@ class ImageSpec:
             raise UsageError(f"variant {self.variant!r} is none of {', '.join(VARIANTS)}", code="image.variant")
         if any(option.startswith("vouch.verity=") for option in self.kernel_options):
             raise UsageError("vouch.verity is set by the build", code="image.option")
-        names = [entry.path for entry in self.files]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise UsageError(f"given twice: {', '.join(twice)}", code="image.file")
+        refuse_doubles(self.files)
         keys = [entry for entry in self.files if entry.path.startswith("/etc/ssh/authorized_keys/")]
         if not keys or not all(entry.content.strip() for entry in keys):
             raise UsageError(
                 "no SSH key may ask this host for evidence", code="image.keys", hint="Set host_image_authorized_keys."
             )
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """The accounts of this variant."""
+        return host_accounts(debug=self.variant == DEBUG, ssh_user=self.ssh_user, ssh_shell=self.ssh_shell)
 
     def key(self, *, tree_sha256: str, code: Mapping[str, bytes]) -> str:
         """Return the name of the built image in the cache: SHA-256 over all that decides its bytes.
@@ -101,13 +132,7 @@ class ImageSpec:
             tree_sha256: Digest of the tree's tar file.
             code: Name to source of what goes into the image, and of what builds it.
         """
-        inputs = {
-            "format": FORMAT,
-            "spec": asdict(self),
-            "tree": tree_sha256,
-            "code": {name: hashlib.sha256(text).hexdigest() for name, text in code.items()},
-        }
-        return hashlib.sha256(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return build_key({"format": FORMAT, "spec": asdict(self), "tree": tree_sha256}, code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

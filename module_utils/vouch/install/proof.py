@@ -17,7 +17,8 @@ from ..make.bootentry import plan_boot
 from ..make.disklayout import DATA_NUMBER, ESP_NUMBER, SLOT_NUMBER, Delta, slot_guid
 from ..model.digest import PcrBank, PcrSelection, sha256
 from ..model.evidence import Roti
-from ..model.release import HYPERVISOR, ROOT_IMAGE, InstallStatement
+from ..model.image import ROOT_IMAGE
+from ..model.release import HYPERVISOR, InstallStatement
 from ..parse.tpm2 import parse_attest
 from ..port.disk import TargetDisk, digest_of
 from ..port.efi import EfiVariables

@@ -35,7 +35,8 @@ from ..make.disklayout import (
     slot_guid,
 )
 from ..model.disktable import DiskTable, describe
-from ..model.release import HYPERVISOR, ROOT_IMAGE, HostRelease
+from ..model.image import ROOT_IMAGE
+from ..model.release import HYPERVISOR, HostRelease
 from ..parse.canonical import dump_canonical
 from ..port.disk import DiskReport, FileSystem, TargetDisk, digest_of, erase_head, write_prefix
 from ..port.efi import EfiVariables

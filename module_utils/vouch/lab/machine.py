@@ -34,6 +34,9 @@ MAX_SERIAL_CHARS = 20
 
 MIN_DISK_MB = 16
 MIN_MEMORY_MB = 128
+MEMORY_NODE = "memory-backend-memfd"
+"""QEMU names the file after the kind of back end."""
+
 MEDIUM_NODE = "medium"
 MEDIUM_DEVICE = "medium0"
 LOOPBACK = "127.0.0.1"
@@ -241,12 +244,14 @@ def qemu_argv(spec: MachineSpec, paths: MachinePaths, *, accelerator: Accelerato
     argv = ["qemu-system-x86_64", "-name", f"vouch-{spec.name}", "-nodefaults", "-no-user-config", "-display", "none"]
     argv += [
         "-machine",
-        "q35,smm=off,vmport=off,sata=off,smbus=off",
+        "q35,smm=off,vmport=off,sata=off,smbus=off,memory-backend=memory",
         "-accel",
         accelerator.accel,
         "-cpu",
         accelerator.cpu,
     ]
+    # Whoever attacks the hardware reaches it too: lab/memory.py.
+    argv += ["-object", f"{MEMORY_NODE},id=memory,size={spec.memory_mb}M,share=on"]
     argv += ["-smp", str(spec.cpus), "-m", str(spec.memory_mb), "-rtc", "base=utc", "-boot", "menu=off"]
     argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware.code}"]
     argv += ["-drive", f"if=pflash,unit=1,format=raw,file={paths.variables}"]

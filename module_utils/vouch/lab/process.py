@@ -25,6 +25,8 @@ from ..port.files import write_atomic
 STOP_INTERVAL_S = 0.05
 TERM_GRACE_S = 5.0
 KILL_GRACE_S = 10.0
+EXEC_LIMIT_S = 10.0
+"""Longest time from a program's start to its arguments in ``/proc``."""
 _START_TIME_FIELD = 22
 """``starttime`` in ``/proc/PID/stat`` (proc(5)), counted from 1."""
 
@@ -122,6 +124,8 @@ class Supervised:
             raise UnreachableError(
                 f"cannot start {argv[0]}: {exc.strerror}", code="lab.program", hint="Role lab installs it"
             ) from exc
+        # Popen returns before the kernel shows the new program's arguments, and without them ``find`` finds nothing.
+        wait_until(lambda: self._is_ours(process.pid) or process.poll() is not None, timeout_s=EXEC_LIMIT_S)
         ticks = self._table.start_ticks(process.pid)
         record = ProcessRecord(pid=process.pid, start_ticks=ticks or 0, boot_id=self._table.boot_id())
         write_atomic(self._record, json.dumps(asdict(record)).encode())

@@ -11,6 +11,7 @@ who wrote it or when, so the same appraisal gives the same bytes.
 ``enrolment.json`` what was recorded of the host before this appraisal
 ``policy.json``    the policy in canonical form
 ``release.json``   the signed release file that was accepted, ``manifest`` its file list
+``packages/``      signed packages of the host's guests, each under its id
 ``result.json``    the result, ``result.jwt`` its signed form (EAR)
 =================  ============================================================================
 """
@@ -18,6 +19,7 @@ who wrote it or when, so the same appraisal gives the same bytes.
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Mapping
 
@@ -39,6 +41,7 @@ PARTS = frozenset(
         "result.jwt",
     )
 )
+PACKAGE = re.compile(r"packages/[0-9a-f]{64}\.json\Z")
 
 
 def write_bundle(parts: Mapping[str, bytes]) -> bytes:
@@ -47,7 +50,7 @@ def write_bundle(parts: Mapping[str, bytes]) -> bytes:
     Raises:
         UsageError: for a part that has no place in a bundle, or none at all.
     """
-    unknown = sorted(set(parts) - PARTS)
+    unknown = sorted(name for name in set(parts) - PARTS if not PACKAGE.match(name))
     if unknown or not parts:
         raise UsageError(f"a bundle has no part {', '.join(unknown) or 'at all'}", code="bundle.part")
     index = {

@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from ..errors import UsageError
-from ..model.release import IN_TOTO_PAYLOAD_TYPE, HostRelease
+from ..model.image import IN_TOTO_PAYLOAD_TYPE
+from ..model.release import HostRelease
 from .sign import PrivateKey, sign_envelope
 
 

@@ -15,7 +15,7 @@ import hashlib
 from dataclasses import dataclass
 
 from ..errors import UsageError
-from ..model.release import VERITY_BLOCK_BYTES, Verity
+from ..model.image import VERITY_BLOCK_BYTES, Verity
 
 _SALT_LABEL = b"vouch root image salt\n"
 
@@ -66,7 +66,7 @@ def hash_tree(data: bytes, salt: bytes) -> HashTree:
 
 def verity_argument(verity: Verity) -> str:
     """Return the word of the kernel command line that the initrd reads."""
-    return f"vouch.verity={verity.root_hash.hex()},{verity.salt.hex()},{verity.data_blocks}"
+    return verity.word
 
 
 def _digests(blocks: bytes, salt: bytes) -> list[bytes]:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from .finding import Severity
+from .guestcodes import GUEST_CODES
+from .gueststatecodes import GUEST_STATE_CODES
+from .introspectcodes import INTROSPECT_CODES
 
 NOTE, WARN, DENY = Severity.NOTE, Severity.WARN, Severity.DENY
 
@@ -38,6 +41,7 @@ _MALFORMED = "the sender is broken or hostile; look at its version"
 _FIRMWARE = (
     "if the firmware or its set-up was changed on purpose, enrol the machine again; else treat it as tampered with"
 )
+_KERNEL = "the kernel is of a version that was never tried; see docs/introspection.md"
 _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     # What signs.
     (
@@ -168,13 +172,19 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     ("ima.violation", DENY, "A file was written while it was measured, so nobody knows what ran.", _REINSTALL),
     ("manifest.malformed", DENY, "The file manifest of a release cannot be read.", "build the release again"),
     # Bytes that are not what their format says.
+    ("parse.btf.constant", DENY, "The kernel's types have no such constant.", _KERNEL),
+    ("parse.btf.member", DENY, "A struct of the kernel has no such member.", _KERNEL),
+    ("parse.btf.struct", DENY, "The kernel's types have no such struct.", _KERNEL),
     ("parse.der", DENY, "The bytes are no DER.", _MALFORMED),
+    ("parse.elf.section", DENY, "The kernel has no such section.", _KERNEL),
     ("parse.envelope.unsigned", DENY, "The envelope has no signature.", ""),
     ("parse.field.missing", DENY, "A member is missing.", _MALFORMED),
     ("parse.field.type", DENY, "A member is of another type.", _MALFORMED),
     ("parse.field.unknown", DENY, "A member is unknown.", "update the controller, if the sender is newer"),
     ("parse.field.value", DENY, "A member has a value it cannot have.", _MALFORMED),
     ("parse.invalid", DENY, "The bytes are not what their format says.", _MALFORMED),
+    ("parse.kallsyms", DENY, "The kernel's table of symbols was not found.", _KERNEL),
+    ("parse.yaml", DENY, "The text is no YAML of plain values, or says a member twice.", "correct the file"),
     ("parse.json.depth", DENY, "The JSON is nested too deeply.", _MALFORMED),
     ("parse.json.duplicate", DENY, "A member stands twice in a JSON object.", _MALFORMED),
     ("parse.json.encoding", DENY, "The JSON is not plain UTF-8.", _MALFORMED),
@@ -187,10 +197,13 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     ("parse.key.point", DENY, "The coordinates of a P-256 key have another length.", ""),
     ("parse.key.ssh", DENY, "The text is no Ed25519 SSH public key.", ""),
     ("parse.key.unsupported", DENY, "The key is of a kind, curve or size we do not accept.", ""),
+    ("parse.duplicate", DENY, "A name or a number stands twice where it may stand once.", _MALFORMED),
+    ("parse.magic", DENY, "The input is of another format.", _MALFORMED),
     ("parse.too-large", DENY, "The input is longer than allowed.", _MALFORMED),
     ("parse.too-many", DENY, "There are more parts than allowed.", _MALFORMED),
     ("parse.tpm2.scheme", DENY, "A TPM structure names a scheme we cannot read.", ""),
     ("parse.tpm2.type", DENY, "A TPM structure is of another type.", ""),
+    ("parse.unsupported", DENY, "The input is of a version or for a system that we do not read.", _MALFORMED),
     ("parse.trailing", DENY, "Bytes follow the end.", _MALFORMED),
     ("parse.truncated", DENY, "The input ends too early.", _MALFORMED),
     # The quote.
@@ -286,14 +299,26 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
 
 _CHOSEN: tuple[Code, ...] = (
     Code("eventlog14.findings.more", (NOTE, DENY), "There are more findings of this log than are spelt out.", ""),
+    Code(
+        "package.debug",
+        (WARN, DENY),
+        "The package is of a debug guest, with a root shell on its console.",
+        "start the production package",
+    ),
     Code("release.debug", (WARN, DENY), "A debug image, with a shell, is running.", "install the production release"),
     Code("secureboot.weakened", (WARN,), "The firmware says that it weakened Secure Boot during this boot.", _FIRMWARE),
 )
 
 
+_TABLES = (*_TABLE, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES)
+
+
 def _registry() -> Mapping[str, Code]:
     codes: dict[str, Code] = {}
-    for entry in (*(Code(code, (severity,), text, cure) for code, severity, text, cure in _TABLE), *_CHOSEN):
+    for entry in (
+        *(Code(code, (severity,), text, cure) for code, severity, text, cure in _TABLES),
+        *_CHOSEN,
+    ):
         if entry.code in codes:
             raise ValueError(f"code {entry.code} is registered twice")
         codes[entry.code] = entry

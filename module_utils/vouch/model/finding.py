@@ -73,6 +73,28 @@ class Finding:
     actual: str | None = None
     source: str = ""
 
+    @classmethod
+    def deny(
+        cls,
+        code: str,
+        subject: str,
+        expected: object = None,
+        actual: object = None,
+        *,
+        where: Locator | None = None,
+        source: str = "",
+    ) -> Finding:
+        """Return a DENY finding; values go through ``shown``, None stays away."""
+        return cls(
+            code=code,
+            severity=Severity.DENY,
+            subject=subject,
+            where=where,
+            expected=None if expected is None else shown(expected),
+            actual=None if actual is None else shown(actual),
+            source=source,
+        )
+
     def __str__(self) -> str:
         text = f"{self.subject}: {self.code}"
         if self.where is not None:
@@ -105,19 +127,7 @@ def deny(
     source: str = "",
 ) -> EvidenceError:
     """Return (not raise) the ``EvidenceError`` with one DENY finding; values go through ``shown``."""
-    return EvidenceError(
-        [
-            Finding(
-                code=code,
-                severity=Severity.DENY,
-                subject=subject,
-                where=where,
-                expected=None if expected is None else shown(expected),
-                actual=None if actual is None else shown(actual),
-                source=source,
-            )
-        ]
-    )
+    return EvidenceError([Finding.deny(code, subject, expected, actual, where=where, source=source)])
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

@@ -19,69 +19,31 @@ from ..errors import ParseError
 from ..parse.canonical import dump_canonical, load_canonical, load_json
 from ..parse.fields import Fields
 from .digest import sha256
+from .image import (
+    DEBUG,
+    NAME,
+    PRODUCTION,
+    ROOT_IMAGE,
+    Package,
+    Verity,
+    packages_json,
+    read_packages,
+    read_statement,
+    statement,
+)
 from .key import check_ssh_host_key
 
-IN_TOTO_PAYLOAD_TYPE = "application/vnd.in-toto+json"
-IN_TOTO_STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 HOST_RELEASE_TYPE = "urn:vouch:host-release:1"
 INSTALL_STATEMENT_TYPE = "urn:vouch:install-statement:1"
 
 HYPERVISOR = "xen.efi"
-ROOT_IMAGE = "root.img"
-PRODUCTION, DEBUG = "production", "debug"
-VERITY_BLOCK_BYTES = 4096
 
 MAX_RELEASE_BYTES = 8 * 1024 * 1024
 MAX_INSTALL_STATEMENT_BYTES = 64 * 1024
-MAX_SUBJECTS = 64
-MAX_PACKAGES = 20_000
 NAME_BYTES = 34
 """A TPM name under SHA-256: algorithm and digest."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}\Z")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verity:
-    """Parameters of the root's dm-verity tree (format 1, no superblock; tree right behind the data)."""
-
-    root_hash: bytes
-    salt: bytes
-    data_blocks: int
-    block_bytes: int = VERITY_BLOCK_BYTES
-    algorithm: str = "sha256"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "root_hash": self.root_hash.hex(),
-            "salt": self.salt.hex(),
-            "data_blocks": self.data_blocks,
-            "block_bytes": self.block_bytes,
-            "algorithm": self.algorithm,
-        }
-
-    @classmethod
-    def read(cls, fields: Fields) -> Verity:
-        """Take the members of ``fields``."""
-        fields.literal("algorithm", "sha256")
-        fields.literal("block_bytes", VERITY_BLOCK_BYTES)
-        verity = cls(
-            root_hash=fields.hex("root_hash", 32),
-            salt=fields.hex("salt"),
-            data_blocks=fields.integer("data_blocks", minimum=1),
-        )
-        fields.done()
-        return verity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
-    """One distribution package inside the image."""
-
-    name: str
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +88,10 @@ class HostRelease:
 
     def to_json(self) -> dict[str, Any]:
         """Return the in-toto Statement."""
-        return {
-            "_type": IN_TOTO_STATEMENT_TYPE,
-            "subject": [{"name": name, "digest": {"sha256": value.hex()}} for name, value in self.subjects.items()],
-            "predicateType": HOST_RELEASE_TYPE,
-            "predicate": {
+        return statement(
+            self.subjects,
+            HOST_RELEASE_TYPE,
+            {
                 "name": self.name,
                 "variant": self.variant,
                 "authenticode_sha256": self.authenticode_sha256.hex(),
@@ -138,12 +99,12 @@ class HostRelease:
                 "verity": self.verity.to_json(),
                 "manifest": {"sha256": self.manifest_sha256.hex(), "files": self.manifest_files},
                 "ssh_user": self.ssh_user,
-                "packages": [{"name": item.name, "version": item.version} for item in self.packages],
+                "packages": packages_json(self.packages),
                 "xen": self.xen,
                 "kernel": self.kernel,
                 "source_date_epoch": self.source_date_epoch,
             },
-        }
+        )
 
     def to_bytes(self) -> bytes:
         """Return the canonical JSON that is signed."""
@@ -159,15 +120,11 @@ class HostRelease:
         Trust: verify the envelope first (``check.signature.verify_release``).
         """
         fields = Fields(load_json(payload, limit_bytes=MAX_RELEASE_BYTES), "host-release")
-        fields.literal("_type", IN_TOTO_STATEMENT_TYPE)
-        fields.literal("predicateType", HOST_RELEASE_TYPE)
-        subjects = _subjects(fields)
-        predicate = fields.object("predicate")
-        fields.done()
+        subjects, predicate = read_statement(fields, HOST_RELEASE_TYPE, "host-release")
         manifest = predicate.object("manifest")
         release = cls(
             subjects=subjects,
-            name=predicate.text("name", pattern=_NAME),
+            name=predicate.text("name", pattern=NAME),
             variant=predicate.choice("variant", PRODUCTION, DEBUG),
             authenticode_sha256=predicate.hex("authenticode_sha256", 32),
             pcr4=predicate.hex("pcr4", 32),
@@ -175,7 +132,7 @@ class HostRelease:
             manifest_sha256=manifest.hex("sha256", 32),
             manifest_files=manifest.integer("files", minimum=1),
             ssh_user=predicate.text("ssh_user", pattern=_USER),
-            packages=_packages(predicate),
+            packages=read_packages(predicate, "host-release"),
             xen=predicate.text("xen", maximum_chars=128),
             kernel=predicate.text("kernel", maximum_chars=128),
             source_date_epoch=predicate.integer("source_date_epoch"),
@@ -274,28 +231,3 @@ class InstallStatement:
         for part in (disk, written, installer, fields):
             part.done()
         return statement
-
-
-def _subjects(fields: Fields) -> dict[str, bytes]:
-    subjects: dict[str, bytes] = {}
-    for item in fields.array("subject", maximum=MAX_SUBJECTS):
-        entry = Fields(item, "host-release.subject")
-        name = entry.text("name", pattern=_NAME)
-        digests = entry.object("digest")
-        if name in subjects:
-            raise entry.fail("name", f"{name} stands twice")
-        subjects[name] = digests.hex("sha256", 32)
-        digests.done()
-        entry.done()
-    return subjects
-
-
-def _packages(fields: Fields) -> tuple[Package, ...]:
-    packages = []
-    for item in fields.array("packages", maximum=MAX_PACKAGES):
-        entry = Fields(item, "host-release.packages")
-        packages.append(
-            Package(name=entry.text("name", maximum_chars=128), version=entry.text("version", maximum_chars=128))
-        )
-        entry.done()
-    return tuple(packages)

@@ -12,10 +12,13 @@ from typing import Any
 from ..parse.canonical import dump_canonical, load_canonical
 from ..parse.fields import Fields
 from .digest import sha256
+from .gueststate import GuestRecord, read_guests
 from .key import check_ssh_host_key
 
 HOST_STATEMENT_TYPE = "urn:vouch:host-statement:1"
-MAX_STATEMENT_BYTES = 256 * 1024
+MAX_STATEMENT_BYTES = 1 << 20
+"""A guest takes 700 bytes, and some more with violations."""
+
 MAX_LOG_ENTRIES = 2**31
 MAX_COUNTER = 2**32 - 1
 """resetCount and restartCount are UINT32 (TPM 2.0 Part 2, 10.11.1)."""
@@ -64,6 +67,7 @@ class HostStatement:
         event_log_count: Entries of the VM verifier's event log.
         event_log_head: PCR 14 after them.
         ima_bytes: Length of dom0's measurement list when it was read.
+        guests: Every guest of the host, ascending by id.
     """
 
     host_id: str
@@ -74,6 +78,7 @@ class HostStatement:
     event_log_count: int
     event_log_head: bytes
     ima_bytes: int
+    guests: tuple[GuestRecord, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -86,7 +91,7 @@ class HostStatement:
             "tpm": self.tpm.to_json(),
             "event_log": {"count": self.event_log_count, "head": self.event_log_head.hex()},
             "ima": {"bytes": self.ima_bytes},
-            "guests": [],
+            "guests": [guest.to_json() for guest in self.guests],
         }
 
     def to_bytes(self) -> bytes:
@@ -123,9 +128,8 @@ class HostStatement:
             event_log_count=event_log.integer("count", maximum=MAX_LOG_ENTRIES),
             event_log_head=event_log.hex("head", 32),
             ima_bytes=ima.integer("bytes"),
+            guests=read_guests(fields, "guests"),
         )
-        # No guest can be stated yet: one that is here is not silently dropped.
-        fields.array("guests", maximum=0)
         for part in (event_log, ima, fields):
             part.done()
         return statement

@@ -54,6 +54,13 @@ class Fields:
         """Say whether the member is there and was not taken yet."""
         return name in self._left
 
+    def given(self, name: str) -> bool:
+        """Say whether a member holds something; one that is null is taken."""
+        if self._left.get(name, "") is None:
+            del self._left[name]
+            return False
+        return True
+
     def take(self, name: str) -> Any:
         """Take a member of any type."""
         try:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The five TPM commands of the VM verifier, spoken to the kernel's device with the standard library alone.
+"""The TPM commands of the VM verifier, spoken to the kernel's device with the standard library alone.
 
 dom0's trusted code is counted, and this service starts on every boot: tpm2-pytss would bring cffi, cryptography and
 four C libraries into the measured image, and costs five times the start-up of everything else here. The installer and
 the tests use it (``port/tpm.py``); the tests hold both against each other.
 
 No object, session or sequence is ever created: the attestation key is persistent and its empty password travels as a
-password authorisation, which takes no slot in the TPM. So nothing can leak.
+password authorisation, which takes no slot in the TPM. So nothing can leak. One index of its NV memory is: a counter
+that only goes up, for ever; whoever else can command this TPM can do no more with it than that.
 
 Source: TPM 2.0 Library 1.59, Part 3: TPM2_PCR_Read 22.4, TPM2_PCR_Extend 22.2, TPM2_Quote 18.4, TPM2_ReadClock 29.1,
-TPM2_ReadPublic 12.4; Part 2, 6.6 (response codes); Part 1, 18.4 (password authorisation).
+TPM2_ReadPublic 12.4, TPM2_NV_DefineSpace 31.3, TPM2_NV_Increment 31.8, TPM2_NV_Read 31.13; Part 2, 13.4 (TPMA_NV), 6.6
+(response codes); Part 1, 18.4 (password authorisation).
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from ..errors import UnreachableError, UsageError
 AK_HANDLE = 0x81010A00
 """Persistent handle of the attestation key, in the owner's range (TCG registry of reserved handles, 2.3.1)."""
 
+COUNTER_INDEX = 0x01810A00
+"""NV index of the host's monotonic counter, in the owner's range (TCG registry of reserved handles, 2.2.1)."""
+
 DEVICE = "device:/dev/tpmrm0"
 """The kernel's resource manager: our transient objects are kept apart from other programs'."""
 
@@ -36,6 +41,11 @@ ANSWER_LIMIT_S = 60.0
 
 _ST_NO_SESSIONS, _ST_SESSIONS = 0x8001, 0x8002
 _CC_QUOTE, _CC_READ_PUBLIC, _CC_PCR_READ, _CC_READ_CLOCK, _CC_PCR_EXTEND = 0x158, 0x173, 0x17E, 0x181, 0x182
+_CC_NV_DEFINE, _CC_NV_INCREMENT, _CC_NV_READ = 0x12A, 0x134, 0x14E
+_RH_OWNER = 0x40000001
+# TPMA_NV: OWNERWRITE, AUTHWRITE, TPM_NT_COUNTER, OWNERREAD, AUTHREAD, NO_DA; its owner may delete it, which shows.
+_COUNTER_ATTRIBUTES = 0x02 | 0x04 | 0x10 | 0x20000 | 0x40000 | 0x2000000
+_COUNTER_BYTES = 8
 _ALG_SHA256, _ALG_NULL = 0x000B, 0x0010
 # TPMS_AUTH_COMMAND: TPM_RS_PW, empty nonce, no attributes, empty password; its size in front.
 _EMPTY_PASSWORD = struct.pack(">IIHBH", 9, 0x40000009, 0, 0, 0)
@@ -122,6 +132,38 @@ class QuoteTpm:
         reply = self._command(_CC_READ_PUBLIC, struct.pack(">I", ak_handle), b"", sessions=False)
         return reply[2 : 2 + int.from_bytes(reply[:2], "big")]
 
+    def increment(self, index: int = COUNTER_INDEX) -> int:
+        """Return the counter after one more step; it is made when there is none, and begins where no one before ended.
+
+        Raises:
+            UnreachableError: ``tpm.counter.missing`` where the owner has a password, so that none can be made.
+        """
+        handles = struct.pack(">II", index, index)
+        try:
+            self._command(_CC_NV_INCREMENT, handles, b"", sessions=True)
+        except UnreachableError as error:
+            if error.code != "tpm.counter.missing":
+                raise
+            self._define_counter(index)
+            self._command(_CC_NV_INCREMENT, handles, b"", sessions=True)
+        return self.counter(index)
+
+    def counter(self, index: int = COUNTER_INDEX) -> int:
+        """Return the counter's value.
+
+        Raises:
+            UnreachableError: ``tpm.counter.missing``.
+        """
+        parameters = struct.pack(">HH", _COUNTER_BYTES, 0)
+        reply = self._command(_CC_NV_READ, struct.pack(">II", index, index), parameters, sessions=True)
+        return int.from_bytes(reply[2 : 2 + _COUNTER_BYTES], "big")
+
+    def _define_counter(self, index: int) -> None:
+        public = struct.pack(">IHIHH", index, _ALG_SHA256, _COUNTER_ATTRIBUTES, 0, _COUNTER_BYTES)
+        # An empty password, then TPM2B_NV_PUBLIC.
+        parameters = struct.pack(">HH", 0, len(public)) + public
+        self._command(_CC_NV_DEFINE, struct.pack(">I", _RH_OWNER), parameters, sessions=True)
+
     def _command(self, code: int, handles: bytes, parameters: bytes, *, sessions: bool) -> bytes:
         """Return the response's parameters."""
         tag = _ST_SESSIONS if sessions else _ST_NO_SESSIONS
@@ -193,6 +235,8 @@ class QuoteTpm:
             raise UnreachableError(
                 "the TPM holds no attestation key", code="tpm.ak.missing", hint="the TPM was cleared or never enrolled"
             )
+        if command in (_CC_NV_INCREMENT, _CC_NV_READ) and outcome in _NO_KEY:
+            raise UnreachableError("the TPM has no counter of this host", code="tpm.counter.missing")
         raise UnreachableError(f"the TPM refused command {command:#x} with {outcome:#x}", code="tpm.failed")
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -163,7 +163,7 @@ class SshVerifier:
     def hello(self) -> Hello:
         """Return what the host says it is."""
         try:
-            fields = Fields(self._ask({"request": "hello"}), "hello")
+            fields = Fields(self.ask({"request": "hello"}), "hello")
             hello = Hello(
                 product=fields.text("product", maximum_chars=64),
                 protocol=fields.integer("protocol"),
@@ -185,7 +185,7 @@ class SshVerifier:
             ima_offset: Byte of the host's IMA list from which on it is wanted.
         """
         asked = {"request": "evidence", "nonce": nonce.hex(), "pcrs": list(pcrs), "ima_offset": ima_offset}
-        result = self._ask(asked)
+        result = self.ask(asked)
         if not isinstance(result, dict) or result.get("nonce") != nonce.hex():
             raise UnreachableError(f"{self._address} answered for another nonce", code="ssh.answer")
         return dump_canonical(result)
@@ -218,14 +218,36 @@ class SshVerifier:
             self._channel.settimeout(self._limits.answer_s)
             self._channel.invoke_subsystem(SUBSYSTEM)
 
-    def _ask(self, members: dict[str, Any]) -> Any:
-        """Return the ``result`` of a successful answer."""
+    def ask(self, members: dict[str, Any]) -> Any:
+        """Return the ``result`` of the answer to one request.
+
+        Args:
+            members: ``request`` and what else the request has.
+        """
+        ident = self.send(members)
+        with self._step("ssh.closed"):
+            raw = self._receive(self._limits.answer_s)
+        return self._result(raw, ident)
+
+    def send(self, members: dict[str, Any]) -> str:
+        """Send one request; return the id that its answers carry."""
         self._asked += 1
         ident = str(self._asked)
         body = dump_canonical({"version": PROTOCOL_VERSION, "id": ident, **members})
         with self._step("ssh.closed"):
             self._channel.sendall(encode_frame(body, limit_bytes=MAX_REQUEST_BYTES))
-            raw = self._receive()
+        return ident
+
+    def next_answer(self, ident: str, limit_s: float) -> Any:
+        """Return the next result of a request with many, or None when none came within ``limit_s``."""
+        with self._step("ssh.closed"):
+            try:
+                raw = self._receive(limit_s)
+            except TimeoutError:
+                return None
+        return self._result(raw, ident)
+
+    def _result(self, raw: bytes, ident: str) -> Any:
         try:
             fields = Fields(load_json(raw, limit_bytes=MAX_RESPONSE_BYTES), "answer")
             fields.literal("version", PROTOCOL_VERSION)
@@ -241,9 +263,9 @@ class SshVerifier:
             raise self._no_answer(error_found) from None
         raise HostAnswerError(f"{self._address}: {shown(message)}", code=code)
 
-    def _receive(self) -> bytes:
+    def _receive(self, limit_s: float) -> bytes:
         """Return the next answer's body, within the limits of size and time."""
-        until_s = self._clock.monotonic_s() + self._limits.answer_s
+        until_s = self._clock.monotonic_s() + limit_s
         while True:
             try:
                 body = self._reader.next_body()
@@ -285,6 +307,19 @@ class SshVerifier:
             raise
         except Exception as error:  # noqa: BLE001 - paramiko hands on whatever its thread met in a hostile peer's bytes
             raise UnreachableError(f"{self._address}: {shown(error) or type(error).__name__}", code=code) from None
+
+
+def connect(params: Mapping[str, Any], limits: Limits, clock: Clock | None = None) -> SshVerifier:
+    """Return the connection that a module's ``HOST_OPTIONS`` describe (``port.hostoptions``)."""
+    return SshVerifier(
+        params["host"],
+        port=params["port"],
+        user=params["user"],
+        key_file=params["private_key_file"],
+        host_key=params["host_key"],
+        limits=limits,
+        clock=clock,
+    )
 
 
 def _host_key(text: str) -> str:

@@ -15,7 +15,8 @@ from ansible.module_utils.vouch.check.signature import VerifiedRelease
 from ansible.module_utils.vouch.errors import EvidenceError, UsageError
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.evidence import Roti
-from ansible.module_utils.vouch.model.release import HostRelease, InstallStatement, Verity
+from ansible.module_utils.vouch.model.image import Verity
+from ansible.module_utils.vouch.model.release import HostRelease, InstallStatement
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature

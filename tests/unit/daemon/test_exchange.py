@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.daemon.exchange import (
+    ChallengeRequest,
     EvidenceRequest,
     Exchange,
     HelloRequest,
+    ListRequest,
+    OrderRequest,
     Refusal,
     Request,
+    WatchRequest,
     encode_answer,
     encode_error,
 )
@@ -42,6 +46,19 @@ def test_both_requests_are_understood() -> None:
         HelloRequest("7"),
         EvidenceRequest("7", NONCE, (0, 4, 14), 0),
     ]
+
+
+def test_requests_about_guests_are_understood() -> None:
+    plain = [body_of({**HELLO, "request": name}) for name in ("guest.challenge", "guest.list", "watch")]
+    order = body_of({**HELLO, "request": "guest.order", "order": "e30="})
+    assert read(*plain, order) == [ChallengeRequest("7"), ListRequest("7"), WatchRequest("7"), OrderRequest("7", b"{}")]
+
+
+@pytest.mark.parametrize("order", [None, "", "e30", 7, "A" * 60_000])
+def test_an_order_is_bytes_in_base64_and_short(order: object) -> None:
+    (refusal,) = read(body_of({**HELLO, "request": "guest.order", "order": order}))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.fatal) == ("request.field", False)
 
 
 FATAL = {

@@ -13,12 +13,37 @@ import pytest
 from ansible.module_utils.vouch.daemon import server as server_module
 from ansible.module_utils.vouch.daemon.evidence import EvidenceMaker, Round
 from ansible.module_utils.vouch.daemon.exchange import EvidenceRequest, encode_answer
+from ansible.module_utils.vouch.daemon.guests import Guests
 from ansible.module_utils.vouch.daemon.server import Server
 from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.frame import MAX_REQUEST_BYTES, encode_frame
 
 from verifier_harness import PlainClient
+
+
+class NoGuests:
+    """A host whose keeper is quiet; a watcher is told what the test says."""
+
+    fd, sending = -1, False
+
+    def __init__(self) -> None:
+        self.watchers: dict[int, Callable[[dict[str, Any]], None]] = {}
+
+    def watch(self, push: Callable[[dict[str, Any]], None]) -> int:
+        number = len(self.watchers) + 1
+        self.watchers[number] = push
+        push({"event": "watch.begin"})
+        return number
+
+    def unwatch(self, number: int) -> None:
+        self.watchers.pop(number, None)
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Maker:
@@ -53,11 +78,13 @@ class Bench:
     def __init__(self, path: pathlib.Path) -> None:
         self.path = str(path)
         self.now_s = 1000.0
-        self.maker = Maker()
+        self.maker, self.guests = Maker(), NoGuests()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(self.path)
         listener.listen(300)
-        self.server = Server(listener, cast("EvidenceMaker", self.maker), monotonic_s=lambda: self.now_s)
+        self.server = Server(
+            listener, cast("EvidenceMaker", self.maker), cast("Guests", self.guests), monotonic_s=lambda: self.now_s
+        )
 
     def turn(self, times: int = 4) -> None:
         for _ in range(times):

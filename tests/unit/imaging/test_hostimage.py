@@ -36,7 +36,7 @@ class Bench:
     def build(self, spec: ImageSpec | None = None, *, rebuild: bool = False) -> tuple[CachedImage, bool]:
         spec = spec or image_spec()
         key = spec.key(tree_sha256="0" * 64, code=PYTHON)
-        return self.cache.ensure(spec, tree=self.tree, key=key, python=PYTHON, rebuild=rebuild)
+        return self.cache.build(spec, tree=self.tree, key=key, python=PYTHON, rebuild=rebuild)
 
     def left_over(self) -> list[str]:
         return sorted(p.name for p in self.folder.glob(".*"))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.vouch.errors import UsageError
 from ansible.module_utils.vouch.imaging.spec import BuiltImage, ImageFile, ImageSpec
-from ansible.module_utils.vouch.model.release import HostRelease, Package, Verity
+from ansible.module_utils.vouch.model.image import Package, Verity
+from ansible.module_utils.vouch.model.release import HostRelease
 
 from sim.debiantree import KEY, image_spec
 

@@ -19,7 +19,7 @@ from ansible.module_utils.vouch.install.slot import (
     identity_bytes,
 )
 from ansible.module_utils.vouch.model.disktable import DiskTable
-from ansible.module_utils.vouch.model.release import Verity
+from ansible.module_utils.vouch.model.image import Verity
 
 from hostparts import BLOCKS, HOST, ROOT, WISH, XEN, fetch, release
 from sim.machine import PowerCut, SimDisk, SimEfi

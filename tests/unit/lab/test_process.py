@@ -53,6 +53,30 @@ def test_start_find_stop(program: Program) -> None:
     assert not program.supervised.stop()
 
 
+class LateTable(ProcessTable):
+    """Shows arguments only at the third look, as the kernel does in the first moments of a program."""
+
+    looks = 0
+
+    def argv(self, pid: int) -> tuple[str, ...]:
+        self.looks += 1
+        return super().argv(pid) if self.looks > 2 else ()
+
+
+def test_start_returns_when_the_program_can_be_found(program: Program) -> None:
+    program.supervised = Supervised(
+        record=program.record, marker=str(program.script), program="program.py", table=LateTable()
+    )
+    assert program.supervised.start([sys.executable, "-I", str(program.script)], log=program.log)
+    assert program.supervised.find() is not None
+
+
+def test_start_returns_when_the_program_has_ended(tmp_path: pathlib.Path) -> None:
+    program = Program(tmp_path, source="")
+    assert program.start()
+    assert wait_until(lambda: program.supervised.find() is None, timeout_s=30)
+
+
 def test_lost_record_is_no_loss(program: Program) -> None:
     pid = program.start()
     program.record.unlink()

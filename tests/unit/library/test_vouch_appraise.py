@@ -17,15 +17,19 @@ from ansible.module_utils.vouch.appraise.ear import verify_ear
 from ansible.module_utils.vouch.appraise.host import appraise_host
 from ansible.module_utils.vouch.appraise.policy import AppraisalPolicy
 from ansible.module_utils.vouch.appraise.references import References
+from ansible.module_utils.vouch.make.guestpackage import sign_guest_package
 from ansible.module_utils.vouch.make.sign import generate_private_key, private_pem, public_pem
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.enrolment import Enrolment
+from ansible.module_utils.vouch.model.gueststate import GuestRecord
+from ansible.module_utils.vouch.model.package import package_id
 from ansible.module_utils.vouch.port.clock import utc_text
 from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sim.attester import NONCE, RELEASE_KEY, SimAppraiser, SimHost
+from guestparts import Guest
+from sim.attester import NONCE, NOW_S, RELEASE_KEY, SimAppraiser, SimHost
 
 
 class Controller:
@@ -202,3 +206,46 @@ def test_a_policy_with_an_unknown_key_fails(controller: Controller) -> None:
     failed = controller.run(policy={**controller.policy, "ttl": 5})
     assert failed["failed"]
     assert "ttl" in failed["msg"]
+
+
+def test_guests_have_lines_of_their_own(controller: Controller) -> None:
+    key, package = generate_private_key(), Guest().package()
+    signed = sign_guest_package(package, key)
+    (controller.folder / "base.dsse.json").write_bytes(signed)
+    (controller.folder / "other.dsse.json").write_bytes(sign_guest_package(Guest(name="other").package(), key))
+    (controller.folder / "package.pub").write_bytes(public_pem(key))
+    record = GuestRecord(
+        id="web",
+        name=package.name,
+        variant=package.variant,
+        domain_id=3,
+        kind="pv",
+        package=package_id(signed),
+        verity_root=package.verity.root_hash,
+        policy=package.policy.sha256,
+        state="running",
+        phase="running",
+        verdict="holds",
+        checked_at_s=NOW_S,
+        rounds=9,
+        counter=1,
+    )
+    launch = {"package": record.package.hex(), "kind": "pv", "order": "00" * 32, "counter": 1}
+    controller.host.log_event({"event": "guest.launch", "time": NOW_S, "guest": "web", **launch})
+    controller.host.statement_changes["guests"] = (record,)
+    known = {
+        "packages": [str(controller.folder / f"{name}.dsse.json") for name in ("base", "other")],
+        "policy": {**controller.policy, "package_keys": [str(controller.folder / "package.pub")]},
+    }
+    done = controller.run(**known)
+    assert [(row["machine"], row["status"]) for row in done["guests"]] == [("h1/web", "affirming")]
+    assert done["ansible_facts"]["attestation"]["guests"] == {"web": {"verdict": "affirming", "reasons": []}}
+    with tarfile.open(done["bundle"]) as bundle:
+        parts = [name for name in bundle.getnames() if name.startswith("packages/")]
+    assert parts == [f"packages/{record.package.hex()}.json"]
+    controller.host.statement_changes["guests"] = ()
+    lost = controller.run(**known)
+    assert lost["verdict"] == "affirming"
+    assert [(row["status"], row["reasons"]) for row in lost["guests"]] == [
+        ("contraindicated", ["guest.statement.missing"])
+    ]

@@ -16,8 +16,9 @@ from ansible.module_utils.vouch.make.sign import (
 )
 from ansible.module_utils.vouch.make.statements import manifest_blob, sign_host_release
 from ansible.module_utils.vouch.model.digest import sha256
+from ansible.module_utils.vouch.model.image import Package, Verity
 from ansible.module_utils.vouch.model.key import ECDSA_P256, ED25519, RSASSA, PublicKey
-from ansible.module_utils.vouch.model.release import HostRelease, Package, Verity
+from ansible.module_utils.vouch.model.release import HostRelease
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa

@@ -11,9 +11,14 @@ import pytest
 from ansible.module_utils.vouch.errors import ParseError
 from ansible.module_utils.vouch.model.digest import PcrBank
 from ansible.module_utils.vouch.model.evidence import Evidence, Roti
-from ansible.module_utils.vouch.model.release import HostRelease, InstallStatement, Package, Verity
+from ansible.module_utils.vouch.model.grant import Network
+from ansible.module_utils.vouch.model.image import Package, Verity
+from ansible.module_utils.vouch.model.package import GuestPackage
+from ansible.module_utils.vouch.model.release import HostRelease, InstallStatement
 from ansible.module_utils.vouch.model.statement import HostStatement, TpmCounters
 from ansible.module_utils.vouch.parse.canonical import dump_canonical, load_json
+
+from guestparts import PEERS, SERVICES, Guest
 
 HOST = "11111111-2222-3333-4444-555555555555"
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -73,10 +78,12 @@ RELEASE = HostRelease(
     kernel="k",
     source_date_epoch=0,
 )
+PACKAGE = Guest().package(network=Network(services=SERVICES), peers=PEERS)
 DOCUMENTS: dict[str, tuple[Any, Callable[[bytes], Any]]] = {
     "host statement": (STATEMENT, HostStatement.from_bytes),
     "install statement": (INSTALL, InstallStatement.from_bytes),
     "host release": (RELEASE, HostRelease.from_bytes),
+    "guest package": (PACKAGE, GuestPackage.from_bytes),
     "evidence": (EVIDENCE, Evidence.from_bytes),
     "roti": (ROTI, Roti.from_bytes),
 }
@@ -196,7 +203,7 @@ def test_channel_keys_have_one_form(key: str) -> None:
         HostStatement.from_json({**STATEMENT.to_json(), "ssh_host_key": key})
 
 
-def test_a_statement_names_no_guest_yet() -> None:
+def test_a_guest_is_a_whole_record() -> None:
     with pytest.raises(ParseError):
         HostStatement.from_json({**STATEMENT.to_json(), "guests": [{}]})
 

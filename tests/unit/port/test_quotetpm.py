@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Five TPM commands against a real software TPM, judged by tpm2-tools and by our own parser."""
+"""The TPM commands against a real software TPM, judged by tpm2-tools and by our own parser."""
 
 from __future__ import annotations
 
@@ -136,3 +136,22 @@ class answering:  # noqa: N801
                 connection.sendall(self._reply)
                 if len(self._reply) != int.from_bytes(self._reply[2:6], "big") or not self._reply:
                     return
+
+
+def test_the_counter_is_made_once_and_only_goes_up(tpm: QuoteTpm, machine: EnrolledTpm) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        tpm.counter()
+    assert caught.value.code == "tpm.counter.missing"
+    first = tpm.increment()
+    assert first > 0
+    assert [tpm.increment(), tpm.counter(), tpm.increment()] == [first + 1, first + 1, first + 2]
+    tpm.close()
+    machine.stop()
+    machine.start()
+    again = QuoteTpm(machine.tcti)
+    assert again.counter() == first + 2
+    # Made anew, it begins behind where any counter of this TPM ever ended.
+    again.close()
+    machine.tool("tpm2_nvundefine", "-C", "o", "0x01810A00")
+    assert again.increment() > first + 2
+    again.close()
