@@ -30,6 +30,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "appraise": frozenset({"errors", "parse", "model", "check", "appraise"}),
     "port": frozenset({"errors", "parse", "model", "measure.memory", "port"}),
     "store": frozenset({"errors", "parse", "model", "make", "port", "store"}),
+    "fleet": frozenset({"errors", "parse", "model", "check", "make", "appraise", "port", "store", "fleet"}),
     "imaging": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "imaging"}),
     "lab": frozenset({"errors", "parse", "model", "make", "port", "lab"}),
     "install": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "install"}),
@@ -49,6 +50,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "cli": frozenset({"yaml"}),
     "install": frozenset({"cryptography"}),
     "port": frozenset({"tpm2_pytss", "paramiko"}),
+    "store": frozenset({"sqlalchemy", "alembic"}),
 }
 """Layer to the packages from outside it may import; a layer that is not here imports none."""
 
