@@ -18,6 +18,8 @@ description:
     host can make up a target for plays.
   - What is read is verified against the keys of the appraisers. A store that is broken, unreachable or altered is an
     error, never an empty group; set C(any_unparsed_is_failed) in C(ansible.cfg), so that an error stops the run.
+  - Insists on C(inject_facts_as_vars=False) in C(ansible.cfg). With injection, which is Ansible's default, any module
+    result of a host may overlay even C(group_names) and C(inventory_hostname) with facts of the host's choice.
   - C(meta=refresh_inventory) evaluates it anew, also within one run.
 options:
   plugin:
@@ -55,7 +57,7 @@ options:
   guest_id:
     description: Name of the variable with the id of a guest on its host, when it is not the inventory's name.
     type: str
-    default: guest_id
+    default: guest_name
   host_id:
     description:
       - Name of the variable with the id of a measured host. Where it is set, a result of another machine under this
@@ -96,6 +98,7 @@ import time
 from typing import Any
 
 import ansible.module_utils as _module_utils
+from ansible import constants
 from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 
@@ -129,6 +132,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         """Put the hosts of ``inventory`` into their groups."""
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
+        if constants.INJECT_FACTS_AS_VARS:
+            raise AnsibleParserError(
+                "attestation: inject_facts_as_vars is on, so what a host says of itself would stand in front of "
+                "inventory_hostname, group_names and hostvars. Set inject_facts_as_vars = False in ansible.cfg"
+            )
         try:
             self._place(pathlib.Path(path).resolve().parent)
         except VouchError as error:

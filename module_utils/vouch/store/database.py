@@ -11,9 +11,11 @@ Source: sqlite.org, "Write-Ahead Logging", "PRAGMA synchronous"; PostgreSQL manu
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +30,7 @@ from ..port.files import make_private_folder
 LOCK_WAIT_S = 10.0
 """How long a transaction waits for another one's lock."""
 
+LOCK_POLL_S = 0.02
 STATEMENT_LIMIT_S = 60
 CONNECT_LIMIT_S = 10
 
@@ -88,7 +91,7 @@ class Database:
             self._file(parsed, make)
         self._engine = sqlalchemy.create_engine(parsed, connect_args=arguments, pool_pre_ping=self.postgres)
         if not self.postgres:
-            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "connect", functools.partial(_prepare_sqlite, lock_wait_s))
             event.listen(self._engine, "begin", _begin_sqlite)
 
     @contextlib.contextmanager
@@ -122,9 +125,10 @@ class Database:
             yield
         except VouchError:
             raise
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             code = _code_of(error)
-            reason = str(error.orig) if isinstance(error, DBAPIError) and error.orig else type(error).__name__
+            original = error.orig if isinstance(error, DBAPIError) else error
+            reason = str(original) if isinstance(original, Exception) else type(error).__name__
             raise UnreachableError(f"{self.shown}: {shown(reason.strip())}", code=code, hint=_HINTS[code]) from None
 
     def _file(self, url: URL, make: bool) -> None:
@@ -158,8 +162,8 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername="sqlite+pysqlite")
 
 
-def _code_of(error: SQLAlchemyError) -> str:
-    original = getattr(error, "orig", None)
+def _code_of(error: Exception) -> str:
+    original = getattr(error, "orig", error)
     if isinstance(original, sqlite3.Error):
         number = getattr(original, "sqlite_errorcode", None)
         # Extended codes carry the primary one in their low byte (sqlite.org, "Result and Error Codes").
@@ -167,10 +171,20 @@ def _code_of(error: SQLAlchemyError) -> str:
     return _POSTGRES_CODES.get(str(getattr(original, "sqlstate", "")), "store.unreachable")
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _prepare_sqlite(lock_wait_s: float, connection: sqlite3.Connection, _record: object) -> None:
     # Without this the driver begins and commits by itself, also around DDL: a migration could be left half done.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    deadline = time.monotonic() + lock_wait_s
+    while True:
+        try:
+            # Of several processes that open a new file at once one changes it; SQLite does not let the others wait.
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(LOCK_POLL_S)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

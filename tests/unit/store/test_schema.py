@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pathlib
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
-from ansible.module_utils.vouch.errors import UnreachableError, UsageError
+from ansible.module_utils.vouch.errors import UnreachableError, UsageError, VouchError
 from ansible.module_utils.vouch.store.database import Database
 from ansible.module_utils.vouch.store.revisions import REVISIONS
 from ansible.module_utils.vouch.store.schema import open_store, revision_of, upgrade
@@ -162,3 +163,22 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path: pathlib.Path) -> None:
     with database.reading() as connection:
         assert connection.execute(sqlalchemy.text("SELECT count(*) FROM events")).scalar_one() == 0
     database.close()
+
+
+def test_many_that_make_one_store_at_once(store_url: str) -> None:
+    failures: list[VouchError] = []
+    gate = threading.Barrier(8)
+
+    def make() -> None:
+        gate.wait()
+        try:
+            open_store(store_url, make=True).close()
+        except VouchError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
