@@ -17,14 +17,20 @@ from ansible.module_utils.vouch.appraise.ear import verify_ear
 from ansible.module_utils.vouch.appraise.host import appraise_host
 from ansible.module_utils.vouch.appraise.policy import AppraisalPolicy
 from ansible.module_utils.vouch.appraise.references import References
+from ansible.module_utils.vouch.fleet.register import read_register
 from ansible.module_utils.vouch.make.guestpackage import sign_guest_package
 from ansible.module_utils.vouch.make.sign import generate_private_key, private_pem, public_pem
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.gueststate import GuestRecord
+from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.package import package_id
 from ansible.module_utils.vouch.port.clock import utc_text
+from ansible.module_utils.vouch.store.bundles import BundleStore
 from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
+from ansible.module_utils.vouch.store.results import ResultStore
+from ansible.module_utils.vouch.store.schema import open_store
+from ansible.module_utils.vouch.store.sqlenrolments import SqlEnrolments
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -249,3 +255,35 @@ def test_guests_have_lines_of_their_own(controller: Controller) -> None:
     assert [(row["status"], row["reasons"]) for row in lost["guests"]] == [
         ("contraindicated", ["guest.statement.missing"])
     ]
+
+
+def test_the_store_gets_what_the_module_found(controller: Controller) -> None:
+    url = f"sqlite:///{controller.folder}/store.db"
+    bundles = controller.folder / "bundles"
+    done = controller.run(store=url, bundles=str(bundles), _ansible_check_mode=True)
+    assert done["verdict"] == "affirming"
+    assert not (controller.folder / "store.db").exists(), "check mode writes nothing"
+    done = controller.run(store=url, bundles=str(bundles))
+    key = PublicKey.from_pem(controller.ear_public)
+    store = ResultStore(open_store(url))
+    found = read_register(store, [key]).host("h1")
+    assert found is not None
+    assert (found.verdict.value, found.host_id) == ("affirming", controller.host.host_id)
+    kept = store.last_appraisal(controller.host.host_id)
+    assert kept is not None
+    assert json.loads(kept.result) == done["result"]
+    assert BundleStore(bundles).read(kept.bundle) == pathlib.Path(done["bundle"]).read_bytes()
+
+
+def test_a_store_needs_the_key_that_seals(controller: Controller) -> None:
+    done = controller.run(store=f"sqlite:///{controller.folder}/store.db", ear_key=None)
+    assert done["failed"]
+    assert "ear_key" in done["msg"]
+
+
+def test_enrolments_may_be_in_the_store(controller: Controller) -> None:
+    url = f"sqlite:///{controller.folder}/store.db"
+    SqlEnrolments(open_store(url, make=True)).add(controller.host.enrolment)
+    assert controller.run(enrolments=url)["changed"]
+    assert not controller.run(enrolments=url)["changed"]
+    assert SqlEnrolments(open_store(url)).get(controller.host.host_id).unpinned == ()
