@@ -34,6 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "lab": frozenset({"errors", "parse", "model", "make", "port", "lab"}),
     "install": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "install"}),
     "explain": frozenset({"errors", "parse", "model", "check", "explain"}),
+    "report": frozenset({"errors", "parse", "model", "check", "appraise", "explain.palette", "report"}),
     "cli": frozenset({"errors", "parse", "model", "check", "make", "explain", "port", "cli"}),
     "measure": frozenset({"errors", "parse", "model", "check", "measure"}),
     "daemon": frozenset({"errors", "parse", "model", "check", "measure", "port", "daemon"}),
@@ -49,6 +50,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "cli": frozenset({"yaml"}),
     "install": frozenset({"cryptography"}),
     "port": frozenset({"tpm2_pytss", "paramiko"}),
+    "report": frozenset({"jinja2", "markupsafe"}),
 }
 """Layer to the packages from outside it may import; a layer that is not here imports none."""
 
