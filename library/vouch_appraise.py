@@ -26,7 +26,7 @@ options:
     type: str
     required: true
   enrolments:
-    description: Directory of the enrolments.
+    description: Directory of the enrolments, or URL of the store that holds them.
     type: path
     required: true
   evidence:
@@ -96,15 +96,27 @@ options:
         type: int
         default: 60
   ear_key:
-    description: Private P-256 key, PEM file, that signs the result. Without it there is no signed form.
+    description:
+      - Private P-256 key, PEM file, that signs the result and seals what goes into O(store). Without it there is no
+        signed form.
+    type: path
+  store:
+    description:
+      - URL of the result store, V(sqlite:////absolute/path) or V(postgresql://user@host/name), which steers the groups
+        of the inventory. Made when missing. Without it the result is written to files only.
+    type: str
+  bundles:
+    description: Directory in which the store's evidence bundles are kept by their digest.
     type: path
   directory:
     description: Directory for the result files. Made when missing.
     type: path
     required: true
 requirements:
+  - alembic
   - cryptography
   - joserfc
+  - sqlalchemy
 attributes:
   check_mode:
     description: Judges and returns everything, writes nothing.
@@ -215,26 +227,25 @@ from ansible.module_utils.vouch.errors import EvidenceError, ParseError, Unreach
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.evidence import MAX_EVIDENCE_BYTES
-from ansible.module_utils.vouch.model.package import package_id
 from ansible.module_utils.vouch.model.release import HostRelease, release_id
-from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
 from ansible.module_utils.vouch.port.clock import SystemClock, utc_seconds, utc_text
 from ansible.module_utils.vouch.port.files import PUBLIC_MODE, make_private_folder, read_bounded, write_atomic
-from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 
 try:
-    from ansible.module_utils.vouch.appraise.ear import ear_claims, sign_ear
-    from ansible.module_utils.vouch.appraise.host import appraise_host
     from ansible.module_utils.vouch.appraise.policy import POLICY_TYPE, AppraisalPolicy
-    from ansible.module_utils.vouch.appraise.references import References
-    from ansible.module_utils.vouch.appraise.result import AttestationResult, unreachable_result
+    from ansible.module_utils.vouch.appraise.result import AttestationResult
+    from ansible.module_utils.vouch.fleet.appraiser import Answer, Appraiser
+    from ansible.module_utils.vouch.fleet.recorder import Found, Recorder
+    from ansible.module_utils.vouch.make.sign import load_private_key
+    from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
+    from ansible.module_utils.vouch.store.bundles import BundleStore
+    from ansible.module_utils.vouch.store.schema import open_store
 except ImportError:
     LIBRARY_ERROR: str | None = traceback.format_exc()
 else:
     LIBRARY_ERROR = None
 
-BUILD = "vouch 0.1.0"
 MAX_FILE_BYTES = 64 << 20
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -263,6 +274,8 @@ def argument_spec() -> dict[str, Any]:
         "image_store": {"type": "path", "required": True},
         "policy": {"type": "dict", "required": True, "options": policy},
         "ear_key": {"type": "path", "no_log": False},
+        "store": {"type": "str"},
+        "bundles": {"type": "path"},
         "directory": {"type": "path", "required": True},
     }
 
@@ -273,6 +286,7 @@ class Appraised(NamedTuple):
     result: AttestationResult
     before: Enrolment | None
     after: Enrolment | None
+    ear: str
     parts: dict[str, bytes]
 
 
@@ -308,63 +322,54 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
     """Return what the evidence is worth at ``now_s``."""
     if not FILE_NAME.fullmatch(params["name"]):
         raise UsageError(f"{params['name']!r} does not serve as a file name", hint="letters, digits and ._- do")
-    policy = policy_of(params["policy"])
-    files = reference_files(params["releases"], params["image_store"])
-    packages = [read_bounded(path, limit_bytes=MAX_FILE_BYTES) for path in params["packages"]]
-    references = References(policy, files.values(), packages)
-    before = EnrolmentStore(params["enrolments"]).find(params["host_id"])
-    seen = params["evidence"]
-    context: dict[str, Any] = {"host_id": params["host_id"], "now": now_s}
-    parts = {"policy.json": dump_canonical(policy.to_json())}
-    if before is not None:
-        parts["enrolment.json"] = before.to_bytes()
-    after = None
-    if seen.get("collected"):
-        data = read_bounded(seen["dest"], limit_bytes=MAX_EVIDENCE_BYTES)
-        asked_at = utc_seconds(str(seen["requested_at"]))
-        appraisal = appraise_host(
-            data,
-            host_id=params["host_id"],
-            nonce=bytes.fromhex(seen["nonce"]),
-            channel_key=seen["ssh_host_key"],
-            enrolment=before,
-            references=references,
-            now_s=now_s,
-            asked_at_s=asked_at,
-        )
-        result, after = appraisal.result, appraisal.enrolment
-        context |= {"nonce": seen["nonce"], "channel_key": seen["ssh_host_key"], "asked_at": asked_at}
-        parts["evidence.json"] = data
-    else:
-        error = UnreachableError(str(seen.get("message", "no evidence")), code=str(seen.get("code", "unreachable")))
-        result = unreachable_result(
-            params["host_id"], error, policy_digest=references.policy_digest, issued_at_s=now_s, ttl_s=policy.ttl_s
-        )
-    if result.release_id in files:
-        parts["release.json"], parts["manifest"] = files[result.release_id]
-    of_guests = {guest.record.package for guest in result.guests if guest.record is not None}
-    for envelope in packages:
-        if package_id(envelope) in of_guests:
-            parts[f"packages/{package_id(envelope).hex()}.json"] = envelope
-    parts |= {"context.json": dump_canonical(context), "result.json": result.to_bytes()}
-    if params["ear_key"]:
-        token = sign_ear(ear_claims(result, build=BUILD), read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES))
-        parts["result.jwt"] = token.encode()
-    return Appraised(result=result, before=before, after=after, parts=parts)
+    appraiser = Appraiser(
+        policy_of(params["policy"]),
+        reference_files(params["releases"], params["image_store"]),
+        [read_bounded(path, limit_bytes=MAX_FILE_BYTES) for path in params["packages"]],
+        ear_key=read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES) if params["ear_key"] else None,
+    )
+    before = open_enrolments(params["enrolments"]).find(params["host_id"])
+    done = appraiser.appraise(params["host_id"], answer_of(params["evidence"]), before, now_s=now_s)
+    return Appraised(result=done.result, before=before, after=done.enrolment, ear=done.ear, parts=done.parts)
 
 
-def save(params: dict[str, Any], appraised: Appraised) -> dict[str, str]:
-    """Write enrolment, result, signed result and bundle; return the names of the files."""
+def answer_of(seen: dict[str, Any]) -> Answer | UnreachableError:
+    """Return what ``vouch_evidence`` collected, or why it collected nothing."""
+    if not seen.get("collected"):
+        return UnreachableError(str(seen.get("message", "no evidence")), code=str(seen.get("code", "unreachable")))
+    return Answer(
+        evidence=read_bounded(seen["dest"], limit_bytes=MAX_EVIDENCE_BYTES),
+        nonce=bytes.fromhex(seen["nonce"]),
+        channel_key=seen["ssh_host_key"],
+        asked_at_s=utc_seconds(str(seen["requested_at"])),
+    )
+
+
+def save(params: dict[str, Any], appraised: Appraised, now_s: int) -> None:
+    """Write enrolment, store, result, signed result and bundle."""
     if appraised.before is not None and appraised.after is not None:
-        EnrolmentStore(params["enrolments"]).update(appraised.before, appraised.after)
+        open_enrolments(params["enrolments"]).update(appraised.before, appraised.after)
     folder = make_private_folder(params["directory"])
     names = files_of(params)
     write_atomic(names["bundle"], write_bundle(appraised.parts), mode=PUBLIC_MODE)
-    if "result.jwt" in appraised.parts:
-        write_atomic(folder / f"{params['name']}.result.jwt", appraised.parts["result.jwt"], mode=PUBLIC_MODE)
+    if appraised.ear:
+        write_atomic(folder / f"{params['name']}.result.jwt", appraised.ear.encode(), mode=PUBLIC_MODE)
     # Last: who sees the result finds what it was made from.
     write_atomic(names["result_file"], appraised.parts["result.json"], mode=PUBLIC_MODE)
-    return names
+    if params["store"]:
+        record(params, appraised, now_s)
+
+
+def record(params: dict[str, Any], appraised: Appraised, now_s: int) -> None:
+    """Write the result to the store, sealed: from then on it steers plays."""
+    key = load_private_key(read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES))
+    database = open_store(params["store"], make=True)
+    try:
+        bundles = BundleStore(params["bundles"]) if params["bundles"] else None
+        found = Found(name=params["name"], result=appraised.result, ear=appraised.ear, parts=appraised.parts)
+        Recorder(database, key, bundles=bundles).record([found], now_s=now_s)
+    finally:
+        database.close()
 
 
 def files_of(params: dict[str, Any]) -> dict[str, str]:
@@ -419,7 +424,7 @@ def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
         "stage": result.stage,
         "findings": [finding.as_dict() for finding in result.findings],
         "evidence_digest": "" if result.evidence_digest is None else result.evidence_digest.hex(),
-        "ear": appraised.parts.get("result.jwt", b"").decode(),
+        "ear": appraised.ear,
         "row": row,
         "guests": guests,
         "result": json.loads(appraised.parts["result.json"]),
@@ -441,13 +446,20 @@ def shown(params: dict[str, Any], appraised: Appraised) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=argument_spec(), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=argument_spec(),
+        required_by={"store": ["ear_key"], "bundles": ["store"]},
+        supports_check_mode=True,
+    )
     if LIBRARY_ERROR is not None:
-        module.fail_json(msg=missing_required_lib("cryptography and joserfc"), exception=LIBRARY_ERROR)
+        module.fail_json(
+            msg=missing_required_lib("alembic, cryptography, joserfc and sqlalchemy"), exception=LIBRARY_ERROR
+        )
     try:
-        appraised = appraise(module.params, int(SystemClock().now().timestamp()))
+        now_s = int(SystemClock().now().timestamp())
+        appraised = appraise(module.params, now_s)
         if not module.check_mode:
-            save(module.params, appraised)
+            save(module.params, appraised, now_s)
     except EvidenceError as exc:
         module.fail_json(msg=str(exc), code=exc.code, findings=[finding.as_dict() for finding in exc.findings])
     except VouchError as exc:

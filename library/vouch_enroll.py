@@ -26,9 +26,16 @@ options:
     choices: [challenged, activated, present, info, absent]
     required: true
   directory:
-    description: Directory of the enrolments. Made when missing, readable by its owner only.
+    description:
+      - Directory of the enrolments, or URL of the store that holds them (V(sqlite:////absolute/path),
+        V(postgresql://user@host/name)). Made when missing, readable by its owner only.
     type: path
     required: true
+  pending:
+    description:
+      - Directory for challenges that are not answered yet, readable by its owner only. They stay on this controller.
+        Without it O(directory) is used, so it is required where that is a URL.
+    type: path
   host_id:
     description: UUID of the host.
     type: str
@@ -196,7 +203,7 @@ from ansible.module_utils.vouch.model.evidence import Roti, bank_from_json
 from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.port.clock import SystemClock
 from ansible.module_utils.vouch.port.files import read_bounded
-from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
+from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
 from ansible.module_utils.vouch.store.pending import PendingStore
 
 try:
@@ -221,6 +228,7 @@ def argument_spec() -> dict[str, Any]:
             "required": True,
         },
         "directory": {"type": "path", "required": True},
+        "pending": {"type": "path"},
         "host_id": {"type": "str", "required": True},
         "ek_certificates": {"type": "dict", "default": {}},
         "ek_chain": {"type": "list", "elements": "str", "default": []},
@@ -283,8 +291,12 @@ def shown(enrolment: Enrolment | None) -> dict[str, Any]:
 
 def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do one step and return the module's result."""
-    store = EnrolmentStore(params["directory"])
-    pending = PendingStore(Path(params["directory"]))
+    store = open_enrolments(params["directory"])
+    if params["pending"] is None and "://" in params["directory"]:
+        raise UsageError(
+            "a store in a database needs pending, a private directory of this controller", code="usage.pending"
+        )
+    pending = PendingStore(Path(params["pending"] or params["directory"]))
     clock = SystemClock()
     host_id, state = params["host_id"], params["state"]
     before = after = store.find(host_id)

@@ -42,4 +42,5 @@ def expected(kind: str) -> Any:
     return json.loads((foreign(kind) / "expected.json").read_text())
 
 
+from postgres_fixture import postgres_server, store_url  # noqa: E402, F401 - fixtures for every test below
 from swtpm_fixture import fresh_software_tpm, software_tpm  # noqa: E402, F401 - fixtures for every test below

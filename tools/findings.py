@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CORE = ROOT / "module_utils" / "vouch"
 DOCUMENT = ROOT / "docs" / "findings.md"
 
-JUDGING = ("parse", "model", "check", "measure", "appraise", "cli")
+JUDGING = ("parse", "model", "check", "measure", "appraise", "fleet", "cli")
 """Layers whose codes are findings, unless an error of ours carries them."""
 
 ERRORS = {"UsageError": "caller", "UnreachableError": "surroundings", "CommandError": "surroundings"}

@@ -30,12 +30,15 @@ ALLOWED: dict[str, frozenset[str]] = {
     "appraise": frozenset({"errors", "parse", "model", "check", "appraise"}),
     "port": frozenset({"errors", "parse", "model", "measure.memory", "port"}),
     "store": frozenset({"errors", "parse", "model", "make", "port", "store"}),
+    "fleet": frozenset({"errors", "parse", "model", "check", "make", "appraise", "port", "store", "fleet"}),
     "imaging": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "imaging"}),
     "lab": frozenset({"errors", "parse", "model", "make", "port", "lab"}),
     "install": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "install"}),
     "explain": frozenset({"errors", "parse", "model", "check", "explain"}),
     "report": frozenset({"errors", "parse", "model", "check", "appraise", "explain.palette", "report"}),
-    "cli": frozenset({"errors", "parse", "model", "check", "make", "explain", "port", "cli"}),
+    "cli": frozenset(
+        {"errors", "parse", "model", "check", "make", "appraise", "explain", "port", "store", "fleet", "cli"}
+    ),
     "measure": frozenset({"errors", "parse", "model", "check", "measure"}),
     "daemon": frozenset({"errors", "parse", "model", "check", "measure", "port", "daemon"}),
 }
@@ -51,6 +54,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "install": frozenset({"cryptography"}),
     "port": frozenset({"tpm2_pytss", "paramiko"}),
     "report": frozenset({"jinja2", "markupsafe"}),
+    "store": frozenset({"sqlalchemy", "alembic"}),
 }
 """Layer to the packages from outside it may import; a layer that is not here imports none."""
 

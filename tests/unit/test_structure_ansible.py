@@ -85,7 +85,7 @@ def test_role_defaults_have_their_type(role: pathlib.Path) -> None:
             assert not (kind in {"int", "float"} and isinstance(value, bool)), f"{name}: {value!r} is no {kind}"
         choices = option.get("choices")
         if choices and value is not None and not is_template:
-            assert value in choices, f"{name}: {value!r} is none of {choices}"
+            assert set(value if kind == "list" else [value]) <= set(choices), f"{name}: {value!r} is none of {choices}"
 
 
 @pytest.mark.parametrize("role", ROLES, ids=name_of)

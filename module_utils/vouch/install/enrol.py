@@ -29,7 +29,7 @@ from ..model.key import AkPublic
 from ..model.statement import TpmCounters
 from ..parse.tpm2 import parse_attest
 from ..port.clock import Clock
-from ..store.enrolments import EnrolmentStore
+from ..store.anyenrolments import Enrolments
 from ..store.pending import PendingEnrolment, PendingStore
 
 LOG_PCRS = tuple(range(8))
@@ -78,7 +78,7 @@ class Enroller:
 
     def __init__(
         self,
-        store: EnrolmentStore,
+        store: Enrolments,
         pending: PendingStore,
         *,
         ca_certificates: Sequence[bytes],

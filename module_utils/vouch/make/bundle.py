@@ -44,8 +44,8 @@ PARTS = frozenset(
 PACKAGE = re.compile(r"packages/[0-9a-f]{64}\.json\Z")
 
 
-def write_bundle(parts: Mapping[str, bytes]) -> bytes:
-    """Return the bundle of ``parts``.
+def bundle_index(parts: Mapping[str, bytes]) -> bytes:
+    """Return ``bundle.json`` of ``parts``; its SHA-256 names the bundle.
 
     Raises:
         UsageError: for a part that has no place in a bundle, or none at all.
@@ -53,13 +53,20 @@ def write_bundle(parts: Mapping[str, bytes]) -> bytes:
     unknown = sorted(name for name in set(parts) - PARTS if not PACKAGE.match(name))
     if unknown or not parts:
         raise UsageError(f"a bundle has no part {', '.join(unknown) or 'at all'}", code="bundle.part")
-    index = {
-        "type": BUNDLE_TYPE,
-        "parts": {name: {"sha256": sha256(data).hex(), "size": len(data)} for name, data in parts.items()},
-    }
+    return dump_canonical(
+        {
+            "type": BUNDLE_TYPE,
+            "parts": {name: {"sha256": sha256(data).hex(), "size": len(data)} for name, data in parts.items()},
+        }
+    )
+
+
+def write_bundle(parts: Mapping[str, bytes]) -> bytes:
+    """Return the bundle of ``parts``; raises as ``bundle_index``."""
+    index = bundle_index(parts)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in ((INDEX, dump_canonical(index)), *sorted(parts.items())):
+        for name, data in ((INDEX, index), *sorted(parts.items())):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))

@@ -15,6 +15,7 @@ from .finding import Severity
 from .guestcodes import GUEST_CODES
 from .gueststatecodes import GUEST_STATE_CODES
 from .introspectcodes import INTROSPECT_CODES
+from .storecodes import STORE_CODES
 
 NOTE, WARN, DENY = Severity.NOTE, Severity.WARN, Severity.DENY
 
@@ -310,7 +311,7 @@ _CHOSEN: tuple[Code, ...] = (
 )
 
 
-_TABLES = (*_TABLE, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES)
+_TABLES = (*_TABLE, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES, *STORE_CODES)
 
 
 def _registry() -> Mapping[str, Code]:

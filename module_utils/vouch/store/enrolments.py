@@ -67,7 +67,7 @@ class EnrolmentStore:
         """
         found = self.find(host_id)
         if found is None:
-            raise UsageError(f"host {host_id} is not enrolled", code="enrolment.missing", hint="install it first")
+            raise enrolment_missing(host_id)
         return found
 
     def all(self) -> tuple[Enrolment, ...]:
@@ -96,16 +96,11 @@ class EnrolmentStore:
         with self._locked():
             for other in self.all():
                 if other.host_id == enrolment.host_id:
-                    if other.ek_sha256 != enrolment.ek_sha256:
-                        raise UsageError(
-                            f"host {other.host_id} is enrolled with another TPM",
-                            code="enrolment.ek.changed",
-                            hint="remove its enrolment first if the machine or its TPM was really exchanged",
-                        )
+                    refuse_other_tpm(enrolment, other)
                     if other == enrolment:
                         return False
                 else:
-                    _refuse_shared(enrolment, other)
+                    refuse_shared(enrolment, other)
             self._write(enrolment)
             return True
 
@@ -116,9 +111,7 @@ class EnrolmentStore:
             UsageError: ``enrolment.changed`` when the store no longer holds ``old``; ``enrolment.identity`` when
                 ``new`` is another host or has other keys.
         """
-        same = ("host_id", "ek_sha256", "ak_public", "ssh_host_key")
-        if any(getattr(old, name) != getattr(new, name) for name in same):
-            raise UsageError("an update keeps host and keys", code="enrolment.identity")
+        check_same_identity(old, new)
         with self._locked():
             if self.find(old.host_id) != old:
                 raise UsageError(
@@ -189,7 +182,30 @@ class EnrolmentStore:
                 return
 
 
-def _refuse_shared(new: Enrolment, other: Enrolment) -> None:
+def enrolment_missing(host_id: str) -> UsageError:
+    """Return (not raise) the error about a host that nobody enrolled."""
+    return UsageError(f"host {host_id} is not enrolled", code="enrolment.missing", hint="install it first")
+
+
+def check_same_identity(old: Enrolment, new: Enrolment) -> None:
+    """Return when ``new`` is of the same host with the same keys; raises ``UsageError`` ``enrolment.identity``."""
+    same = ("host_id", "ek_sha256", "ak_public", "ssh_host_key")
+    if any(getattr(old, name) != getattr(new, name) for name in same):
+        raise UsageError("an update keeps host and keys", code="enrolment.identity")
+
+
+def refuse_other_tpm(new: Enrolment, known: Enrolment) -> None:
+    """Return when both have one TPM; raises ``UsageError`` ``enrolment.ek.changed``."""
+    if known.ek_sha256 != new.ek_sha256:
+        raise UsageError(
+            f"host {known.host_id} is enrolled with another TPM",
+            code="enrolment.ek.changed",
+            hint="remove its enrolment first if the machine or its TPM was really exchanged",
+        )
+
+
+def refuse_shared(new: Enrolment, other: Enrolment) -> None:
+    """Return when two hosts share no key; raises ``UsageError`` ``enrolment.ek.duplicate`` and the like."""
     hosts = f"of host {new.host_id} is that of host {other.host_id}"
     if new.ek_sha256 == other.ek_sha256:
         raise UsageError(f"the TPM {hosts}", code="enrolment.ek.duplicate", hint="remove the older enrolment first")
