@@ -35,6 +35,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "lab": frozenset({"errors", "parse", "model", "make", "port", "lab"}),
     "install": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "install"}),
     "explain": frozenset({"errors", "parse", "model", "check", "explain"}),
+    "report": frozenset({"errors", "parse", "model", "check", "appraise", "explain.palette", "report"}),
     "cli": frozenset(
         {"errors", "parse", "model", "check", "make", "appraise", "explain", "port", "store", "fleet", "cli"}
     ),
@@ -52,6 +53,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "cli": frozenset({"yaml"}),
     "install": frozenset({"cryptography"}),
     "port": frozenset({"tpm2_pytss", "paramiko"}),
+    "report": frozenset({"jinja2", "markupsafe"}),
     "store": frozenset({"sqlalchemy", "alembic"}),
 }
 """Layer to the packages from outside it may import; a layer that is not here imports none."""

@@ -14,22 +14,19 @@ from collections.abc import Iterable, Iterator
 
 from .cut import WEIGHTS_TEXT, Cure
 from .drawing import STYLE, draw
+from .palette import MONO, ROOT, SANS
 from .report import Report
 from .story import KINDS, SEVERITIES
 
-_STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1c2126;--dim:#5b6670;--line:#d3d9de;--pass:#23713a;--fail:#b3372b}
-@media (prefers-color-scheme:dark){:root{--paper:#15191d;--ink:#e6e9ec;--dim:#a2acb5;--line:#3a434b;--pass:#6fc488;
---fail:#f0897d}}
-body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:75rem;
-padding:0 1rem}
-h1,h2,h3{line-height:1.2}
-code,td.n,.mono{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:.9em}
-.pass{color:var(--pass)}.fail{color:var(--fail)}.dim{color:var(--dim)}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem}
-th,td{border-bottom:1px solid var(--line);padding:.25rem .75rem;text-align:left;vertical-align:top}
-td.n{text-align:right}
-figure{margin:1rem 0 2rem;overflow-x:auto;border:1px solid var(--line);border-radius:6px}
+_STYLE = f"""{ROOT}body{{background:var(--paper);color:var(--ink);font:15px/1.5 {SANS};margin:2rem auto;max-width:75rem;
+padding:0 1rem}}
+h1,h2,h3{{line-height:1.2}}
+code,td.n,.mono{{font-family:{MONO};font-size:.9em}}
+.pass{{color:var(--pass)}}.fail{{color:var(--fail)}}.dim{{color:var(--dim)}}
+table{{border-collapse:collapse;margin:.5rem 0 1.5rem}}
+th,td{{border-bottom:1px solid var(--line);padding:.25rem .75rem;text-align:left;vertical-align:top}}
+td.n{{text-align:right}}
+figure{{margin:1rem 0 2rem;overflow-x:auto;border:1px solid var(--line);border-radius:6px}}
 """
 
 
