@@ -37,7 +37,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "explain": frozenset({"errors", "parse", "model", "check", "explain"}),
     "report": frozenset({"errors", "parse", "model", "check", "appraise", "explain.palette", "report"}),
     "cli": frozenset(
-        {"errors", "parse", "model", "check", "make", "appraise", "explain", "port", "store", "fleet", "cli"}
+        {"errors", "parse", "model", "check", "make", "appraise", "explain", "report", "port", "store", "fleet", "cli"}
     ),
     "measure": frozenset({"errors", "parse", "model", "check", "measure"}),
     "daemon": frozenset({"errors", "parse", "model", "check", "measure", "port", "daemon"}),
