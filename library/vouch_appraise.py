@@ -217,6 +217,7 @@ from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.evidence import MAX_EVIDENCE_BYTES
 from ansible.module_utils.vouch.model.package import package_id
 from ansible.module_utils.vouch.model.release import HostRelease, release_id
+from ansible.module_utils.vouch.parse.bundle import parts_digest
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
 from ansible.module_utils.vouch.port.clock import SystemClock, utc_seconds, utc_text
@@ -318,7 +319,7 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
     parts = {"policy.json": dump_canonical(policy.to_json())}
     if before is not None:
         parts["enrolment.json"] = before.to_bytes()
-    after = None
+    after, stated = None, b""
     if seen.get("collected"):
         data = read_bounded(seen["dest"], limit_bytes=MAX_EVIDENCE_BYTES)
         asked_at = utc_seconds(str(seen["requested_at"]))
@@ -332,7 +333,7 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
             now_s=now_s,
             asked_at_s=asked_at,
         )
-        result, after = appraisal.result, appraisal.enrolment
+        result, after, stated = appraisal.result, appraisal.enrolment, appraisal.stated_release
         context |= {"nonce": seen["nonce"], "channel_key": seen["ssh_host_key"], "asked_at": asked_at}
         parts["evidence.json"] = data
     else:
@@ -340,16 +341,16 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
         result = unreachable_result(
             params["host_id"], error, policy_digest=references.policy_digest, issued_at_s=now_s, ttl_s=policy.ttl_s
         )
-    if result.release_id in files:
-        parts["release.json"], parts["manifest"] = files[result.release_id]
+    if stated in files:
+        parts["release.json"], parts["manifest"] = files[stated]
     of_guests = {guest.record.package for guest in result.guests if guest.record is not None}
     for envelope in packages:
         if package_id(envelope) in of_guests:
             parts[f"packages/{package_id(envelope).hex()}.json"] = envelope
     parts |= {"context.json": dump_canonical(context), "result.json": result.to_bytes()}
     if params["ear_key"]:
-        token = sign_ear(ear_claims(result, build=BUILD), read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES))
-        parts["result.jwt"] = token.encode()
+        claims = ear_claims(result, build=BUILD, bundle=parts_digest(parts))
+        parts["result.jwt"] = sign_ear(claims, read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES)).encode()
     return Appraised(result=result, before=before, after=after, parts=parts)
 
 
