@@ -34,7 +34,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "lab": frozenset({"errors", "parse", "model", "make", "port", "lab"}),
     "install": frozenset({"errors", "parse", "model", "check", "make", "port", "store", "install"}),
     "explain": frozenset({"errors", "parse", "model", "check", "explain"}),
-    "cli": frozenset({"errors", "parse", "model", "check", "make", "explain", "port", "cli"}),
+    "cli": frozenset({"errors", "parse", "model", "check", "make", "appraise", "explain", "port", "cli"}),
     "measure": frozenset({"errors", "parse", "model", "check", "measure"}),
     "daemon": frozenset({"errors", "parse", "model", "check", "measure", "port", "daemon"}),
 }

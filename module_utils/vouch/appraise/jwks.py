@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -95,31 +95,33 @@ def thumbprint(public: Mapping[str, str]) -> str:
 
 
 def key_set(value: bytes | Mapping[str, Any]) -> KeySet:
-    """Return the keys of one PEM block, one JWK, or one JWKS.
+    """Return the keys of a file (PEM, JWK or JWKS), or of a JWK or JWKS that was read.
 
     Raises:
         UsageError: ``ear.key``, ``ear.jwks``.
     """
-    if isinstance(value, bytes):
-        return read_key_sets([value])
-    return _key_set(value)
+    if not isinstance(value, bytes):
+        return _key_set(value)
+    if value.lstrip()[:1] != b"{":
+        return _key_set(jwks([value]))
+    try:
+        return _key_set(load_json(value, limit_bytes=MAX_JWKS_BYTES))
+    except ParseError as error:
+        raise _bad(error.message) from None
 
 
-def read_key_sets(files: Sequence[bytes]) -> KeySet:
-    """Return the keys of some files, each PEM, JWK or JWKS.
+def join_key_sets(sets: Iterable[KeySet]) -> KeySet:
+    """Return the keys of all ``sets``; the same key in two of them counts once.
 
     Raises:
-        UsageError: as ``key_set``; the same key twice counts once.
+        UsageError: ``ear.jwks`` for two keys of one name, or no set at all.
     """
     found: dict[str, jwk.ECKey] = {}
-    for data in files:
-        if data.lstrip()[:1] == b"{":
-            try:
-                found.update(_key_set(load_json(data, limit_bytes=MAX_JWKS_BYTES)).keys)
-            except ParseError as error:
-                raise _bad(error.message) from None
-        else:
-            found.update(_key_set(jwks([data])).keys)
+    for item in sets:
+        for kid, key in item.keys.items():
+            if kid in found and key_name(found[kid]) != key_name(key):
+                raise _bad("two keys have one kid")
+            found[kid] = key
     if not found:
         raise _bad("no key is given")
     return KeySet(MappingProxyType(found))
