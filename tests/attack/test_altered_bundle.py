@@ -7,6 +7,7 @@ other person trusts. None of them gets a bundle proven.
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +15,12 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.appraise.anchors import Anchors, Hold
-from ansible.module_utils.vouch.appraise.ear import ear_claims, sign_ear
+from ansible.module_utils.vouch.appraise.ear import ear_claims, sign_ear, verify_ear
 from ansible.module_utils.vouch.appraise.recheck import Outcome
 from ansible.module_utils.vouch.appraise.result import AttestationResult
 from ansible.module_utils.vouch.errors import EvidenceError, ParseError
 from ansible.module_utils.vouch.make.bundle import write_bundle
-from ansible.module_utils.vouch.make.sign import generate_private_key, private_pem, public_key
+from ansible.module_utils.vouch.make.sign import generate_private_key, private_pem, public_key, public_pem
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.parse.bundle import parse_bundle, parts_digest
@@ -173,6 +174,18 @@ def test_a_result_of_another_key_in_the_place_of_ours() -> None:
     parts = resigned(good(), generate_private_key("ecdsa-p256-sha256"))
     assert check(parts, Anchors()).findings == ()
     assert outcome(parts) is Outcome.FALSE
+
+
+def test_the_other_form_of_the_same_signature() -> None:
+    """An ECDSA signature has two forms, and anybody can make the second one out of the first."""
+    signed, _, text = good()["result.jwt"].rpartition(b".")
+    signature = base64.urlsafe_b64decode(text + b"==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    other = signature[:32] + (order - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
+    token = signed + b"." + base64.urlsafe_b64encode(other).rstrip(b"=")
+    # As a token it is a good one; as a part of a bundle it is another one.
+    assert verify_ear(token, public_pem(APPRAISER_KEY)) == verify_ear(good()["result.jwt"], public_pem(APPRAISER_KEY))
+    assert outcome({**good(), "result.jwt": token}) is Outcome.FALSE
 
 
 def test_a_refusal_turned_into_a_proof() -> None:

@@ -30,7 +30,7 @@ from ..errors import EvidenceError
 from ..model.evidence import Roti
 from ..model.finding import Finding
 from ..model.key import PublicKey
-from .ear import BUNDLE_CLAIM, Ear, read_unverified_ear, verify_ear
+from .ear import BUNDLE_CLAIM, Ear, check_one_form, read_unverified_ear, verify_ear
 from .jwks import KeySet
 
 APPRAISER, INPUTS, RELEASE, INSTALLER, PACKAGES = "appraiser", "inputs", "release", "installer", "packages"
@@ -89,6 +89,9 @@ def appraiser_claim(token: bytes | None, anchors: Anchors) -> tuple[Claim, Ear |
         return Claim(name=APPRAISER, hold=Hold.MISSING, by="the bundle holds no signed result"), None
     try:
         ear, kid = read_unverified_ear(token)
+        if BUNDLE_CLAIM in ear.extensions:
+            # Who makes this claim signs in one form, so that no byte of a bundle can be another. Older ones did not.
+            check_one_form(token)
         if anchors.appraiser_keys is None:
             named = f"the result names key {kid}" if kid else "the result names no key"
             return Claim(name=APPRAISER, hold=Hold.MISSING, by=f"no key of an appraiser was given; {named}"), ear

@@ -35,6 +35,7 @@ from .jwks import (
     import_key,
     key_name,
     key_set,
+    smaller_form,
 )
 from .result import DONE, STAGES, UNREACHED, AttestationResult
 
@@ -230,7 +231,9 @@ def sign_ear(claims: Mapping[str, Any], private_key_pem: bytes) -> str:
     if not key.is_private:
         raise UsageError("signing needs the private key", code="ear.key")
     header = {"alg": ALGORITHM, "kid": key_name(key), "typ": "JWT"}
-    return jws.serialize_compact(header, dump_canonical(claims), key, algorithms=[ALGORITHM])
+    token = jws.serialize_compact(header, dump_canonical(claims), key, algorithms=[ALGORITHM])
+    signed, _, signature = token.rpartition(".")
+    return f"{signed}.{encode_base64url(smaller_form(decode_base64url(signature.encode())))}"
 
 
 def verify_ear(token: bytes | str, public_key: bytes | Mapping[str, Any] | KeySet) -> Ear:
@@ -267,6 +270,17 @@ def read_unverified_ear(token: bytes | str) -> tuple[Ear, str | None]:
     """
     raw, kid = _read_token(token)
     return _claims(decode_base64url(raw.split(b".")[1])), kid
+
+
+def check_one_form(token: bytes) -> None:
+    """Return when the signature of a well-formed token is in the form that ``sign_ear`` makes, of the two it has.
+
+    Raises:
+        EvidenceError: ``ear.token.malformed``.
+    """
+    signature = decode_base64url(token.rpartition(b".")[2])
+    if smaller_form(signature) != signature:
+        raise deny("ear.token.malformed", "ear", expected="the smaller form of the signature", actual=signature)
 
 
 def _claims(payload: bytes) -> Ear:

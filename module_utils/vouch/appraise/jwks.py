@@ -31,6 +31,9 @@ MAX_KEYS = 64
 MAX_JWKS_BYTES = 256 << 10
 MAX_KID_CHARS = 256
 
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+"""Order of P-256 (SEC 2, 2.4.2)."""
+
 _PRIVATE = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
 """Members of private and of symmetric keys (RFC 7518, 6)."""
 
@@ -157,6 +160,15 @@ def encode_base64url(data: bytes) -> str:
 def decode_base64url(text: bytes) -> bytes:
     """Return the bytes of characters of base64url, whatever stands in bits that mean nothing."""
     return base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4)) if len(text) % 4 != 1 else b""
+
+
+def smaller_form(signature: bytes) -> bytes:
+    """Return the one of the two forms of an ES256 signature whose s is the smaller.
+
+    Whoever has ``(r, s)`` has ``(r, n - s)``, without the key and just as valid (SEC 1, 4.1.4).
+    """
+    r, s = signature[:32], int.from_bytes(signature[32:], "big")
+    return r + min(s, abs(_ORDER - s)).to_bytes(32, "big")
 
 
 def _key_set(value: Mapping[str, Any]) -> KeySet:

@@ -58,6 +58,8 @@ def report_lines(found: Recheck, *, name: str, at_s: int, why: bool) -> Iterator
     yield f"bundle    {name}: {len(bundle.parts)} parts, {bundle.size_bytes:,} bytes"
     yield f"host      {result.host_id}"
     yield f"verdict   {result.verdict.value}, stage {result.stage}{_reasons(result.findings)}"
+    if (found.again.verdict, found.again.stage) != (result.verdict, result.stage):
+        yield f"          but made anew: {found.again.verdict.value}, stage {found.again.stage}"
     yield f"policy    {found.parts.policy.name}, sha256 {result.policy_digest.hex()}"
     yield f"issued    {time_text(result.issued_at_s)}"
     yield f"expires   {time_text(result.expires_at_s)}: {_standing_text(found, at_s)}"
@@ -96,6 +98,7 @@ def report_json(found: Recheck, *, at_s: int, exit_code: int) -> dict[str, Any]:
         "verdict": result.verdict.value,
         "stage": result.stage,
         "reasons": list(result.codes),
+        "again": {"verdict": found.again.verdict.value, "stage": found.again.stage},
         "policy_sha256": result.policy_digest.hex(),
         "issued_at": result.issued_at_s,
         "expires_at": result.expires_at_s,

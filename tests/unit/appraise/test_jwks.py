@@ -13,7 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible.module_utils.vouch.appraise.ear import ear_claims, read_unverified_ear, sign_ear, verify_ear
+from ansible.module_utils.vouch.appraise.ear import (
+    check_one_form,
+    ear_claims,
+    read_unverified_ear,
+    sign_ear,
+    verify_ear,
+)
 from ansible.module_utils.vouch.appraise.jwks import join_key_sets, jwks, jwks_bytes, key_set
 from ansible.module_utils.vouch.appraise.result import AttestationResult
 from ansible.module_utils.vouch.errors import EvidenceError, UsageError
@@ -144,6 +150,13 @@ def test_a_token_has_one_spelling(place: int) -> None:
     last = alphabet.index(parts[place][-1])
     parts[place] = parts[place][:-1] + alphabet[last ^ 1]
     assert refused(".".join(parts), PUBLIC) == "ear.token.malformed"
+
+
+def test_signatures_are_made_in_one_form() -> None:
+    for build in map(str, range(24)):
+        text = sign_ear(ear_claims(good(), build=build), PRIVATE)
+        check_one_form(text.encode())
+        assert verify_ear(text, PUBLIC).build == build
 
 
 ENTRY = jwks([PUBLIC])["keys"][0]
