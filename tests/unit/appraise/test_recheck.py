@@ -315,6 +315,18 @@ def test_a_name_of_another_release_is_the_only_thing_that_may_differ() -> None:
         assert "bundle.result.mismatch" in codes(found)
 
 
+def test_a_result_claims_no_more_than_it_came_to() -> None:
+    """The installer's quote is in the evidence, but was not judged any more."""
+    site = Site()
+    site.host.measure("/tmp/implant", b"x")
+    found = check(site.parts(), anchors(installer_pcr4=(), package_keys=()))
+    assert (found.holds("installer"), found.holds("release")) == (None, Hold.HELD)
+    assert found.outcome is Outcome.REFUSED
+    site.host.tpm.magic = 0
+    found = check(site.parts(), anchors(installer_pcr4=(), release_keys=()))
+    assert (found.again.stage, found.holds("release"), found.outcome) == ("quote", None, Outcome.REFUSED)
+
+
 def test_what_was_passed() -> None:
     done = check(good()).again
     assert all(passed(done, stage) for stage in STAGES)
