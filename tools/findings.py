@@ -27,7 +27,9 @@ JUDGING = ("parse", "model", "check", "measure", "appraise", "fleet", "cli")
 ERRORS = {"UsageError": "caller", "UnreachableError": "surroundings", "CommandError": "surroundings"}
 """Our error classes to whose fault they are; the others are the attester's."""
 
-NOT_CODES = frozenset({"xen.efi", "root.img", "verifier.start", "dpkg.status"})
+NOT_CODES = frozenset(
+    {"xen.efi", "root.img", "verifier.start", "dpkg.status", "bundle.json", "context.json", "result.json", "result.jwt"}
+)
 """Dotted words at such places that are no codes: file names, events, fields."""
 
 FIELD_ONLY = frozenset(

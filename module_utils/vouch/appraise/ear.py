@@ -5,7 +5,7 @@ Written is the dialect of draft-ietf-rats-ear-03 (``ear_status``); read is also 
 profile ``tag:github.com,2023:veraison/ear``), which the first implementations speak.
 
 Ours are the claims that begin with ``vouch_``. ``exp`` (RFC 7519, 4.1.4) makes the result expire for readers that know
-nothing of us.
+nothing of us. The header names the key by its thumbprint; ``appraise.jwks`` tells others which keys there are.
 
 Source: draft-ietf-rats-ear-03, 3; draft-ietf-rats-ar4si-09, 2.3; RFC 9711, 4; RFC 7515; RFC 7518, 3.4.
 """
@@ -18,14 +18,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from joserfc import jwk, jws
+from joserfc import jws
 from joserfc.errors import JoseError
 
 from ..errors import ParseError, UsageError
 from ..model.finding import Verdict, deny
 from ..parse.canonical import dump_canonical, load_json
-from ..parse.fields import Fields, decode_base64
+from ..parse.fields import Fields
 from .guestresult import GuestResult
+from .jwks import (
+    ALGORITHM,
+    MAX_KID_CHARS,
+    KeySet,
+    decode_base64url,
+    encode_base64url,
+    import_key,
+    key_name,
+    key_set,
+    smaller_form,
+)
 from .result import DONE, STAGES, UNREACHED, AttestationResult
 
 PROFILE = "tag:ietf.org,2026:rats/ear#03"
@@ -33,8 +44,10 @@ OLD_PROFILE = "tag:github.com,2023:veraison/ear"
 DEVELOPER = "https://vouch.invalid"
 """Who made the appraiser; ``.invalid`` (RFC 2606) because the project owns no domain."""
 
-ALGORITHM = "ES256"
 MAX_TOKEN_BYTES = 1 << 20
+BUNDLE_CLAIM = "vouch_bundle_sha256"
+"""Names the bundle that the result is kept in (``parse.bundle.parts_digest``)."""
+
 HOST, GUEST = "host", "guest:"
 """Names of submodules: the host's, and what a guest's begins with."""
 
@@ -116,12 +129,13 @@ class Ear:
     extensions: Mapping[str, Any]
 
 
-def ear_claims(result: AttestationResult, *, build: str) -> dict[str, Any]:
+def ear_claims(result: AttestationResult, *, build: str, bundle: bytes | None = None) -> dict[str, Any]:
     """Return the claims of ``result``.
 
     Args:
         result: What the appraisal found.
         build: Name and version of the appraiser.
+        bundle: Digest of what the result was made from (``parse.bundle.parts_digest``); None leaves the claim out.
     """
     submodule: dict[str, Any] = {
         "ear_status": result.verdict.value,
@@ -149,6 +163,8 @@ def ear_claims(result: AttestationResult, *, build: str) -> dict[str, Any]:
     }
     if result.nonce:
         claims["eat_nonce"] = result.nonce.hex()
+    if bundle is not None:
+        claims[BUNDLE_CLAIM] = bundle.hex()
     return claims
 
 
@@ -211,40 +227,80 @@ def sign_ear(claims: Mapping[str, Any], private_key_pem: bytes) -> str:
     Raises:
         UsageError: ``ear.key`` for another kind of key.
     """
-    key = _import(private_key_pem)
+    key = import_key(private_key_pem)
     if not key.is_private:
         raise UsageError("signing needs the private key", code="ear.key")
-    return jws.serialize_compact({"alg": ALGORITHM, "typ": "JWT"}, dump_canonical(claims), key, algorithms=[ALGORITHM])
+    header = {"alg": ALGORITHM, "kid": key_name(key), "typ": "JWT"}
+    token = jws.serialize_compact(header, dump_canonical(claims), key, algorithms=[ALGORITHM])
+    signed, _, signature = token.rpartition(".")
+    return f"{signed}.{encode_base64url(smaller_form(decode_base64url(signature.encode())))}"
 
 
-def verify_ear(token: bytes | str, public_key: bytes | Mapping[str, str]) -> Ear:
-    """Return the claims of a JWT that was signed by ``public_key``.
+def verify_ear(token: bytes | str, public_key: bytes | Mapping[str, Any] | KeySet) -> Ear:
+    """Return the claims of a JWT that was signed by ``public_key``, or by one of a set of keys.
 
     Args:
         token: Compact serialisation.
-        public_key: P-256 key, PEM or JWK. The algorithm comes from it, never from the token.
+        public_key: P-256 key, PEM or JWK: whatever the token's header names, this key it has to be. Or a JWKS (as JSON
+            or as ``KeySet``): the header names one of its keys. The algorithm comes from the key, never from the token.
 
     Raises:
-        EvidenceError: ``ear.token.malformed``, ``ear.algorithm.mismatch``, ``ear.signature.invalid`` or
-            ``ear.claims.malformed``.
-        UsageError: ``ear.key`` for another kind of key.
+        EvidenceError: ``ear.token.malformed``, ``ear.algorithm.mismatch``, ``ear.kid.unknown``, ``ear.kid.missing``,
+            ``ear.signature.invalid`` or ``ear.claims.malformed``.
+        UsageError: ``ear.key`` for another kind of key, ``ear.jwks`` for a set of none.
 
     Trust: the token is anybody's; afterwards the claims are the key owner's. Expiry is the caller's to check.
     """
-    key = _import(public_key)
-    raw = token.encode("utf-8", "replace") if isinstance(token, str) else token
-    match = _TOKEN.match(raw) if len(raw) <= MAX_TOKEN_BYTES else None
-    if match is None:
-        raise deny("ear.token.malformed", "ear", expected="three base64url parts", actual=raw[:60])
-    _check_header(match[1])
+    keys = public_key if isinstance(public_key, KeySet) else key_set(public_key)
+    one = not isinstance(public_key, KeySet) and not (isinstance(public_key, Mapping) and "keys" in public_key)
+    raw, kid = _read_token(token)
+    key = keys.choose(None if one else kid)
     try:
         verified = jws.deserialize_compact(raw, key, algorithms=[ALGORITHM])
     except (JoseError, ValueError) as error:
         raise deny("ear.signature.invalid", "ear", expected="a signature by the given key", actual=error) from None
+    return _claims(verified.payload)
+
+
+def read_unverified_ear(token: bytes | str) -> tuple[Ear, str | None]:
+    """Return the claims of a JWT whoever made it, and the key it names: to compare and to show, never to believe.
+
+    Raises:
+        EvidenceError: as ``verify_ear``, but for keys and the signature.
+    """
+    raw, kid = _read_token(token)
+    return _claims(decode_base64url(raw.split(b".")[1])), kid
+
+
+def check_one_form(token: bytes) -> None:
+    """Return when the signature of a well-formed token is in the form that ``sign_ear`` makes, of the two it has.
+
+    Raises:
+        EvidenceError: ``ear.token.malformed``.
+    """
+    signature = decode_base64url(token.rpartition(b".")[2])
+    if smaller_form(signature) != signature:
+        raise deny("ear.token.malformed", "ear", expected="the smaller form of the signature", actual=signature)
+
+
+def _claims(payload: bytes) -> Ear:
     try:
-        return parse_ear(load_json(verified.payload, limit_bytes=MAX_TOKEN_BYTES))
+        return parse_ear(load_json(payload, limit_bytes=MAX_TOKEN_BYTES))
     except ParseError as error:
         raise deny("ear.claims.malformed", "ear", expected=error.field, actual=error.problem) from None
+
+
+def _read_token(token: bytes | str) -> tuple[bytes, str | None]:
+    """Return the token with the key its header names; its three parts are each in their one spelling."""
+    raw = token.encode("utf-8", "replace") if isinstance(token, str) else token
+    match = _TOKEN.match(raw) if len(raw) <= MAX_TOKEN_BYTES else None
+    if match is None:
+        raise deny("ear.token.malformed", "ear", expected="three base64url parts", actual=raw[:60])
+    for part in match.groups():
+        # The last character of a part may have bits that mean nothing: two texts, one signature.
+        if encode_base64url(decode_base64url(part)).encode() != part:
+            raise deny("ear.token.malformed", "ear", expected="base64url in its one spelling", actual=part[-8:])
+    return raw, _check_header(decode_base64url(match[1]))
 
 
 def parse_ear(value: Any) -> Ear:
@@ -324,23 +380,17 @@ def _rank(verdict: Verdict) -> int:
     return {Verdict.AFFIRMING: 0, Verdict.NONE: 0, Verdict.WARNING: 1, Verdict.CONTRAINDICATED: 2}[verdict]
 
 
-def _check_header(part: bytes) -> None:
-    raw = decode_base64(part.decode("ascii").replace("-", "+").replace("_", "/") + "=" * (-len(part) % 4))
+def _check_header(raw: bytes) -> str | None:
+    """Return the key that a header names, None when it names none."""
     try:
-        header = load_json(raw or b"", limit_bytes=4096)
+        header = load_json(raw, limit_bytes=4096)
     except ParseError as error:
         raise deny("ear.token.malformed", "ear", expected="a JSON header", actual=error.problem) from None
     if not isinstance(header, dict) or not set(header) <= {"alg", "typ", "kid"}:
         raise deny("ear.token.malformed", "ear", expected="a header of alg, typ and kid", actual=header)
     if header.get("alg") != ALGORITHM:
         raise deny("ear.algorithm.mismatch", "ear", expected=ALGORITHM, actual=header.get("alg"))
-
-
-def _import(key: bytes | Mapping[str, str]) -> jwk.ECKey:
-    try:
-        imported = jwk.ECKey.import_key(dict(key) if isinstance(key, Mapping) else key)
-    except (JoseError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"no P-256 key: {type(error).__name__}", code="ear.key") from None
-    if imported.curve_name != "P-256":
-        raise UsageError(f"ES256 takes a P-256 key, not {imported.curve_name}", code="ear.key")
-    return imported
+    kid = header.get("kid")
+    if "kid" in header and (not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_CHARS):
+        raise deny("ear.token.malformed", "ear", expected="a kid of short text", actual=kid)
+    return kid

@@ -53,10 +53,18 @@ COUNTER_CODES = frozenset({"quote.clock.backwards", "quote.statement.clock"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAppraisal:
-    """The result, and the enrolment to store with it: advanced when the evidence was accepted, else None."""
+    """What one appraisal leaves.
+
+    Attributes:
+        result: The result.
+        enrolment: What to store with it: advanced when the evidence was accepted, else None.
+        stated_release: Id of the release that the host stated under its quote, accepted or not; empty when it stated
+            none, or when the appraisal did not come that far. Who is to check the result again needs that release.
+    """
 
     result: AttestationResult
     enrolment: Enrolment | None
+    stated_release: bytes = b""
 
 
 def appraise_host(
@@ -146,8 +154,13 @@ class _Appraisal:
             self.findings.extend(found)
             if any(item.severity is Severity.DENY for item in found):
                 counters = stage == "quote" and found[0].code in COUNTER_CODES
-                return HostAppraisal(result=self.result("counters" if counters else stage), enrolment=None)
-        return HostAppraisal(result=self.result(DONE), enrolment=self.advanced())
+                return self.appraisal("counters" if counters else stage, None)
+        return self.appraisal(DONE, self.advanced())
+
+    def appraisal(self, stage: str, enrolment: Enrolment | None) -> HostAppraisal:
+        quote = getattr(self, "quote", None)
+        stated = b"" if quote is None else quote.statement.release_id
+        return HostAppraisal(result=self.result(stage), enrolment=enrolment, stated_release=stated)
 
     # Stage 1.
     def read_evidence(self) -> Iterable[Finding]:

@@ -18,6 +18,7 @@ from ..appraise.result import AttestationResult, unreachable_result
 from ..errors import UnreachableError
 from ..model.enrolment import Enrolment
 from ..model.package import package_id
+from ..parse.bundle import parts_digest
 from ..parse.canonical import dump_canonical
 
 BUILD = "vouch 0.1.0"
@@ -101,7 +102,7 @@ class Appraiser:
         parts = {"policy.json": self._policy_json}
         if enrolment is not None:
             parts["enrolment.json"] = enrolment.to_bytes()
-        after = None
+        after, stated = None, b""
         if isinstance(answer, Answer):
             done = appraise_host(
                 answer.evidence,
@@ -113,7 +114,7 @@ class Appraiser:
                 now_s=now_s,
                 asked_at_s=answer.asked_at_s,
             )
-            result, after = done.result, done.enrolment
+            result, after, stated = done.result, done.enrolment, done.stated_release
             context |= {
                 "nonce": answer.nonce.hex(),
                 "channel_key": answer.channel_key,
@@ -128,19 +129,19 @@ class Appraiser:
                 issued_at_s=now_s,
                 ttl_s=self.policy.ttl_s,
             )
-        parts |= self._sources(result)
+        parts |= self._sources(result, stated)
         parts |= {"context.json": dump_canonical(context), "result.json": result.to_bytes()}
         ear = ""
         if self._ear_key is not None:
-            ear = sign_ear(ear_claims(result, build=BUILD), self._ear_key)
+            ear = sign_ear(ear_claims(result, build=BUILD, bundle=parts_digest(parts)), self._ear_key)
             parts["result.jwt"] = ear.encode()
         return Appraisal(result=result, enrolment=after, ear=ear, parts=parts)
 
-    def _sources(self, result: AttestationResult) -> dict[str, bytes]:
-        """Return the signed files that the result rests on."""
+    def _sources(self, result: AttestationResult, stated: bytes) -> dict[str, bytes]:
+        """Return the signed files that the result rests on; a stated release that was refused is among them."""
         parts: dict[str, bytes] = {}
-        if result.release_id in self._releases:
-            parts["release.json"], parts["manifest"] = self._releases[result.release_id]
+        if stated in self._releases:
+            parts["release.json"], parts["manifest"] = self._releases[stated]
         for guest in result.guests:
             package = None if guest.record is None else guest.record.package
             if package in self._packages:

@@ -2,7 +2,7 @@
 """The evidence bundle: everything one appraisal was made from, in one file that anyone can check again.
 
 A tar (ustar) of named parts, ``bundle.json`` first: it names each part's SHA-256 and size. Nothing in it depends on
-who wrote it or when, so the same appraisal gives the same bytes.
+who wrote it or when, so the same appraisal gives the same bytes. ``parse.bundle`` reads it.
 
 =================  ============================================================================
 ``bundle.json``    ``{"type": "urn:vouch:bundle:1", "parts": {name: {"sha256", "size"}}}``
@@ -10,7 +10,7 @@ who wrote it or when, so the same appraisal gives the same bytes.
 ``evidence.json``  the host's answer, byte for byte; absent when there was none
 ``enrolment.json`` what was recorded of the host before this appraisal
 ``policy.json``    the policy in canonical form
-``release.json``   the signed release file that was accepted, ``manifest`` its file list
+``release.json``   the signed release file that the host states, ``manifest`` its file list
 ``packages/``      signed packages of the host's guests, each under its id
 ``result.json``    the result, ``result.jwt`` its signed form (EAR)
 =================  ============================================================================
@@ -19,54 +19,31 @@ who wrote it or when, so the same appraisal gives the same bytes.
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 from collections.abc import Mapping
 
 from ..errors import UsageError
-from ..model.digest import sha256
-from ..parse.canonical import dump_canonical
-
-BUNDLE_TYPE = "urn:vouch:bundle:1"
-INDEX = "bundle.json"
-PARTS = frozenset(
-    (
-        "context.json",
-        "evidence.json",
-        "enrolment.json",
-        "policy.json",
-        "release.json",
-        "manifest",
-        "result.json",
-        "result.jwt",
-    )
-)
-PACKAGE = re.compile(r"packages/[0-9a-f]{64}\.json\Z")
+from ..parse.bundle import INDEX, bundle_index, part_limit
 
 
-def bundle_index(parts: Mapping[str, bytes]) -> bytes:
-    """Return ``bundle.json`` of ``parts``; its SHA-256 names the bundle.
+def check_parts(parts: Mapping[str, bytes]) -> None:
+    """Return when every part has a place in a bundle.
 
     Raises:
-        UsageError: for a part that has no place in a bundle, or none at all.
+        UsageError: ``bundle.part`` for one that has none, or no part at all.
     """
-    unknown = sorted(name for name in set(parts) - PARTS if not PACKAGE.match(name))
+    unknown = sorted(name for name in parts if name == INDEX or part_limit(name) is None)
     if unknown or not parts:
         raise UsageError(f"a bundle has no part {', '.join(unknown) or 'at all'}", code="bundle.part")
-    return dump_canonical(
-        {
-            "type": BUNDLE_TYPE,
-            "parts": {name: {"sha256": sha256(data).hex(), "size": len(data)} for name, data in parts.items()},
-        }
-    )
 
 
 def write_bundle(parts: Mapping[str, bytes]) -> bytes:
-    """Return the bundle of ``parts``; raises as ``bundle_index``."""
-    index = bundle_index(parts)
+    """Return the bundle of ``parts``; raises as ``check_parts``."""
+    check_parts(parts)
     stream = io.BytesIO()
+    # The standard library's writer, on purpose: what it writes and what ``parse.bundle`` reads were made apart.
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in ((INDEX, index), *sorted(parts.items())):
+        for name, data in ((INDEX, bundle_index(parts)), *sorted(parts.items())):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from .bundlecodes import BUNDLE_CODES
 from .finding import Severity
 from .guestcodes import GUEST_CODES
 from .gueststatecodes import GUEST_STATE_CODES
@@ -76,8 +77,20 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     # Attestation results of others.
     ("ear.algorithm.mismatch", DENY, "The token names another algorithm than ES256.", ""),
     ("ear.claims.malformed", DENY, "The token is signed, but holds no attestation result we understand.", ""),
+    (
+        "ear.kid.missing",
+        DENY,
+        "The token names no key, and several are trusted.",
+        "give the one key that should have signed it",
+    ),
+    (
+        "ear.kid.unknown",
+        DENY,
+        "The token names a key that is not among those trusted.",
+        "fetch the key set again; if it stays, the token is another appraiser's",
+    ),
     ("ear.signature.invalid", DENY, "The token was not signed by the given key.", ""),
-    ("ear.token.malformed", DENY, "The text is no compact JWT with a plain header.", ""),
+    ("ear.token.malformed", DENY, "The text is no compact JWT with a plain header, or not in its one spelling.", ""),
     # Who made the TPM.
     ("ek.certificate.ca", DENY, "The endorsement certificate is that of an authority.", ""),
     ("ek.certificate.critical", DENY, "The endorsement certificate has a critical extension nobody knows.", ""),
@@ -311,7 +324,7 @@ _CHOSEN: tuple[Code, ...] = (
 )
 
 
-_TABLES = (*_TABLE, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES, *STORE_CODES)
+_TABLES = (*_TABLE, *BUNDLE_CODES, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES, *STORE_CODES)
 
 
 def _registry() -> Mapping[str, Code]:

@@ -18,8 +18,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ..errors import ParseError, UnreachableError, UsageError
-from ..make.bundle import bundle_index, write_bundle
+from ..make.bundle import check_parts, write_bundle
 from ..model.digest import sha256
+from ..parse.bundle import bundle_index
 from ..parse.canonical import load_json
 from ..port.files import make_private_folder, read_bounded, write_atomic
 
@@ -44,6 +45,7 @@ class BundleStore:
             UsageError: ``bundle.part``.
             UnreachableError: ``files.unwritable``; a bundle that lacks a part has no index then.
         """
+        check_parts(parts)
         index = bundle_index(parts)
         for data in (*parts.values(), index):
             self._keep(data)

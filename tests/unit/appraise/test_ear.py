@@ -16,6 +16,7 @@ from ansible.module_utils.vouch.appraise.ear import (
     trust_vector,
     verify_ear,
 )
+from ansible.module_utils.vouch.appraise.jwks import jwks
 from ansible.module_utils.vouch.appraise.result import STAGES, AttestationResult
 from ansible.module_utils.vouch.errors import EvidenceError, ParseError, UsageError
 from ansible.module_utils.vouch.make.sign import generate_private_key, private_pem, public_pem
@@ -106,6 +107,18 @@ def test_tokens_of_other_implementations(name: str) -> None:
     key = json.loads((folder / "veraison-go.jwk").read_text())
     ear = verify_ear((folder / name).read_text(), key)
     assert ear.submodules["test"].status is Verdict.AFFIRMING
+
+
+@pytest.mark.parametrize("name", foreign_files("accept", ".jwt"))
+def test_tokens_of_other_implementations_by_a_key_set(name: str) -> None:
+    """They name no key: one key in the set is the one, of several none is."""
+    folder = foreign("ear")
+    key = json.loads((folder / "veraison-go.jwk").read_text())
+    token = (folder / name).read_text()
+    assert verify_ear(token, {"keys": [key]}) == verify_ear(token, key)
+    with pytest.raises(EvidenceError) as caught:
+        verify_ear(token, {"keys": [key, *jwks([PUBLIC])["keys"]]})
+    assert caught.value.code == "ear.kid.missing"
 
 
 @pytest.mark.parametrize("name", foreign_files("reject", ".jwt"))
