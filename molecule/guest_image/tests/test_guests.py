@@ -34,6 +34,24 @@ TRY = """
 """
 """What is tried in each ``$place``."""
 
+ATTEMPTS = {
+    "switch SELinux to permissive": "echo 0 > /sys/fs/selinux/enforce",
+    "switch SELinux off": "echo 1 > /sys/fs/selinux/disable",
+    "load a policy": "busybox cat /sys/fs/selinux/policy > /sys/fs/selinux/load",
+    "become init": "echo system_u:system_r:init_t > /proc/self/attr/current",
+    "have the kernel start a program": "echo /tmp/x > /proc/sys/kernel/modprobe",
+    "have a crash start a program": "echo '|/tmp/x' > /proc/sys/kernel/core_pattern",
+    "read physical memory": "busybox dd if=/dev/mem of=/dev/null bs=1 count=1",
+    "read the kernel's memory": "busybox dd if=/proc/kcore of=/dev/null bs=1 count=1",
+    "write into init's memory": "busybox dd if=/dev/zero of=/proc/1/mem bs=1 count=1",
+    "make a device of its own": "busybox mknod /tmp/mem c 1 1",
+    "make a place for programs": "busybox mount -o remount,exec /tmp",
+    "mount over a program": "busybox mount -t tmpfs tmpfs /usr/bin",
+    "restart the machine": "echo b > /proc/sysrq-trigger",
+    "allow modules again": "echo 0 > /proc/sys/kernel/modules_disabled",
+}
+"""What is tried, to the command that tries it."""
+
 DENIED = "avc:  denied"
 NO_MODULES = "Failed to initialize kmod context"
 """systemd would load modules; there is no library for that in the image, and the kernel would take none."""
@@ -188,6 +206,15 @@ def test_nothing_that_was_written_runs(guest: Guest) -> None:
     assert {place for place, outcome in outcomes.items() if outcome == "ran"} == set()
     assert outcomes["/tmp"] == "not-run"
     assert guest.output_of("/usr/bin/busybox echo control") == "control\n"
+
+
+@debug_guests
+def test_root_inside_gets_nowhere(guest: Guest) -> None:
+    """What somebody who is root in a guest tries first. Policy or lockdown refuses each, whatever the shell may do."""
+    got = [what for what, command in ATTEMPTS.items() if guest.run(f"( {command} ) 2>&1").rc == 0]
+    assert got == []
+    assert guest.output_of("busybox cat /sys/fs/selinux/enforce") == "1"
+    assert guest.output_of("busybox cat /proc/sys/kernel/modprobe").strip() != "/tmp/x"
 
 
 def mounts(guest: Guest) -> dict[str, tuple[str, set[str]]]:
