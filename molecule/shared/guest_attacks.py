@@ -31,7 +31,7 @@ from vouch.model.kernelprofile import Profile
 from vouch.port import xenguest
 from vouch.port.xencontrol import XenControl
 
-BOOT_LIMIT_S = 400
+BOOT_LIMIT_S = 900
 READ_WRITE = 3
 STEPS = 10_000_000
 HVM_CPU, HVM_HEADER_BYTES, LSTAR = 2, 8, 960

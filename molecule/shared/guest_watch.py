@@ -35,7 +35,7 @@ from guest_attacks import BOOT_LIMIT_S, PV, RUNNING, STEPS, Budget, Target, enfo
 PERIOD_S = 1.0
 """Between the end of a round and the begin of the next: ``light_s`` of a host's configuration."""
 
-ATTACK_LIMIT_S = 60.0
+ATTACK_LIMIT_S = 300.0
 SEED = 2009
 
 

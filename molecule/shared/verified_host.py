@@ -22,8 +22,8 @@ from vouch.model.package import package_id
 from vouch.port.guestclient import GuestClient
 from vouch.port.ssh import HostAnswerError, Limits, SshVerifier
 
-BOOT_LIMIT_S = 400
-ORDER_LIMIT_S = 300
+BOOT_LIMIT_S = 900
+ORDER_LIMIT_S = 900
 POLL_S = 1.0
 
 

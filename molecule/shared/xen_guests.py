@@ -26,9 +26,9 @@ from typing import IO
 
 ADDRESS = "192.0.2.2"
 GUESTS = "/var/lib/vouch/guests"
-CONNECT_TIMEOUT_S = 60
-COMMAND_TIMEOUT_S = 120
-CREATE_TIMEOUT_S = 180
+CONNECT_TIMEOUT_S = 180
+COMMAND_TIMEOUT_S = 300
+CREATE_TIMEOUT_S = 600
 TAIL_CHARS = 6000
 PROMPT = b"debug#"
 """Of the shell in a debug guest: roles/guest_image/files/units/vouch-debug.service."""

@@ -27,7 +27,7 @@ FILES = (
     *("vmlinuz", "initrd.img", "root.img", "policy", "proof.json", "intent.json", "profile"),
     *("image.json", "package.dsse.json"),
 )
-BOOT_LIMIT_S = 240.0
+BOOT_LIMIT_S = 900.0
 SUPERBLOCK = 1024
 """Where erofs begins: read by the very first mount."""
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.lab
 
 KERNELS = kernels()
 MEMORY_MB = 320
-BOOT_LIMIT_S = 300
+BOOT_LIMIT_S = 900
 PROCESSORS = (("qemu64,+smep,+smap,+rdrand", 1), ("max", 2))
 """What the kernel finds decides what it writes into its code: with ``max`` there are five levels of page tables."""
 

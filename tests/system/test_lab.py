@@ -17,7 +17,7 @@ from ansible.module_utils.vouch.lab.swtpm import ca_certificates
 from lab_harness import free_port, processes_below, sockets_below
 
 PROGRAMS = (QEMU, "swtpm", "swtpm_setup")
-FIRMWARE_TIMEOUT_S = 180
+FIRMWARE_TIMEOUT_S = 600
 
 pytestmark = [
     pytest.mark.lab,

@@ -19,7 +19,7 @@ from sim.guestattacks import HEAVY, LIGHT, Attack, Watched, table_in_a_loop
 from sim.ramguest import built_guest, running_guest
 
 pytestmark = pytest.mark.lab
-BOOT_LIMIT_S = 300
+BOOT_LIMIT_S = 900
 HONEST_ROUNDS = 200
 HEAVY_EVERY = 10
 

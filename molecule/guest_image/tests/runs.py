@@ -18,8 +18,8 @@ from vouch.parse.envelope import parse_envelope
 OUTPUT = Path(os.environ["VOUCH_SCENARIO"])
 STATE = OUTPUT.parent / "vouch"
 HOST, PORT = "gh1", 22711
-HOST_LIMIT_S = 400
-BOOT_LIMIT_S = 400
+HOST_LIMIT_S = 900
+BOOT_LIMIT_S = 900
 DISTCC_PORT = 3632
 
 

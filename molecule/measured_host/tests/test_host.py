@@ -10,7 +10,7 @@ import pytest
 from outcomes import KEY, OUTPUT, PORTS, STATE
 from testinfra.host import Host
 
-SSH_TIMEOUT_S = 60
+SSH_TIMEOUT_S = 180
 LISTEN = "0A"
 """TCP_LISTEN in /proc/net/tcp (Linux net/tcp_states.h)."""
 

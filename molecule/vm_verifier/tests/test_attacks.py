@@ -22,7 +22,7 @@ from vouch.parse.envelope import parse_envelope
 
 IMAGE = "base-debug"
 ROUNDS = 200
-LIMIT_S = 900
+LIMIT_S = 2400
 PROGRAM = Path(__file__).resolve().parents[2] / "shared" / "guest_attacks.py"
 
 CODES: Mapping[str, str] = {

@@ -24,8 +24,8 @@ from vouch.port.ssh import HostAnswerError
 
 BASE, DEBUG = "base", "base-debug"
 PROGRAM = Path(__file__).resolve().parents[2] / "shared" / "guest_attacks.py"
-WATCH_LIMIT_S = 60
-ADOPT_LIMIT_S = 240
+WATCH_LIMIT_S = 300
+ADOPT_LIMIT_S = 600
 HONEST_ROUNDS = 20
 
 ENFORCING_OFF = """

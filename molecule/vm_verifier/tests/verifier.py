@@ -11,7 +11,7 @@ OUTPUT = Path(os.environ["VOUCH_SCENARIO"])
 STATE = OUTPUT.parent / "vouch"
 HOST, PORT = "vh1", 22721
 HOST_ID = str(uuid.uuid5(uuid.NAMESPACE_DNS, HOST))
-HOST_LIMIT_S = 400
+HOST_LIMIT_S = 900
 STORE = "http://10.0.2.2:8480"
 """QEMU's user network shows this computer's loopback as 10.0.2.2."""
 
