@@ -166,8 +166,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         strict = self.get_option("strict")
         constructed = any(self.get_option(name) for name in ("compose", "groups", "keyed_groups"))
         for placed in place(subjects, register, now_s=int(time.time())):
-            self.inventory.add_host(placed.name, group=placed.group)
-            self.inventory.set_variable(placed.name, "attestation", placed.facts)
+            self.inventory.add_child(placed.group, placed.name)
+            # On the host itself: the inventory would note an origin at each text of it, which takes as long as all the
+            # rest. Nothing here is a template: texts of plugins are only trusted as such when somebody says so.
+            hosts[placed.name].set_variable("attestation", placed.facts)
             if constructed:
                 variables = {**self._variables(hosts[placed.name]), "attestation": placed.facts}
                 self._set_composite_vars(self.get_option("compose"), variables, placed.name, strict=strict)

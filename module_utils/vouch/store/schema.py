@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 from sqlalchemy.engine import Connection
 
 from ..errors import UnreachableError
 from .database import LOCK_WAIT_S, Database
-from .revisions import REVISIONS
 from .tables import METADATA
 
-Revision = Callable[[Operations], None]
+Revision = Callable[[Any], None]
+"""A function over Alembic's operations (``revisions``)."""
+
+NEWEST = 2
+"""How many revisions there are. Written down, so that whoever only reads a store need not load what changes one."""
 
 _VERSION = Table(
     "vouch_schema",
@@ -64,12 +66,24 @@ def open_store(url: str, *, make: bool = False, lock_wait_s: float = LOCK_WAIT_S
     return database
 
 
-def upgrade(database: Database, revisions: Sequence[Revision] = REVISIONS) -> tuple[int, int]:
+def upgrade(database: Database, revisions: Sequence[Revision] | None = None) -> tuple[int, int]:
     """Bring the tables to the newest revision; return (revision before, revision now).
+
+    Args:
+        database: The store.
+        revisions: Others than those of ``revisions.REVISIONS``.
 
     Raises:
         UnreachableError: ``store.schema.new``, ``store.schema.foreign``, or as ``Database``; then nothing was changed.
     """
+    # Each play that reads the inventory opens a store and hardly one changes it: Alembic would cost them a tenth of a
+    # second.
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    from .revisions import REVISIONS
+
+    revisions = REVISIONS if revisions is None else revisions
     with database.writing() as connection:
         if database.postgres:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
@@ -98,7 +112,7 @@ def _tables(connection: Connection) -> set[str]:
 
 
 def _check(shown: str, found: int, tables: set[str]) -> None:
-    newest = len(REVISIONS)
+    newest = NEWEST
     if found == 0:
         raise UnreachableError(
             f"{shown} holds tables that are not a store's",

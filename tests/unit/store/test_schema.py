@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from ansible.module_utils.vouch.errors import UnreachableError, UsageError, VouchError
 from ansible.module_utils.vouch.store.database import Database
 from ansible.module_utils.vouch.store.revisions import REVISIONS
-from ansible.module_utils.vouch.store.schema import open_store, revision_of, upgrade
+from ansible.module_utils.vouch.store.schema import NEWEST, open_store, revision_of, upgrade
 from ansible.module_utils.vouch.store.tables import METADATA
 
 
@@ -28,6 +28,10 @@ def test_revisions_lead_to_the_tables(store_url: str) -> None:
         assert compare_metadata(context, METADATA) == []
         assert revision_of(connection) == len(REVISIONS)
     database.close()
+
+
+def test_the_newest_revision_is_the_last_one() -> None:
+    assert len(REVISIONS) == NEWEST
 
 
 def test_opening_again_changes_nothing(store_url: str) -> None:
