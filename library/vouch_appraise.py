@@ -218,24 +218,21 @@ ansible_facts:
 import json
 import re
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.vouch.errors import EvidenceError, ParseError, UnreachableError, UsageError, VouchError
+from ansible.module_utils.vouch.errors import EvidenceError, UnreachableError, UsageError, VouchError
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.evidence import MAX_EVIDENCE_BYTES
-from ansible.module_utils.vouch.model.release import HostRelease, release_id
-from ansible.module_utils.vouch.parse.envelope import parse_envelope
 from ansible.module_utils.vouch.port.clock import SystemClock, utc_seconds, utc_text
 from ansible.module_utils.vouch.port.files import PUBLIC_MODE, make_private_folder, read_bounded, write_atomic
 
 try:
-    from ansible.module_utils.vouch.appraise.policy import POLICY_TYPE, AppraisalPolicy
     from ansible.module_utils.vouch.appraise.result import AttestationResult
     from ansible.module_utils.vouch.fleet.appraiser import Answer, Appraiser
+    from ansible.module_utils.vouch.fleet.inputs import MAX_FILE_BYTES, read_policy, read_releases
     from ansible.module_utils.vouch.fleet.recorder import Found, Recorder
     from ansible.module_utils.vouch.make.sign import load_private_key
     from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
@@ -246,7 +243,6 @@ except ImportError:
 else:
     LIBRARY_ERROR = None
 
-MAX_FILE_BYTES = 64 << 20
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -290,41 +286,13 @@ class Appraised(NamedTuple):
     parts: dict[str, bytes]
 
 
-def policy_of(options: dict[str, Any]) -> AppraisalPolicy:
-    """Return the policy that the options declare."""
-    keys = {
-        name: [read_bounded(key, limit_bytes=MAX_FILE_BYTES).decode("ascii", "replace") for key in options[name]]
-        for name in ("release_keys", "package_keys")
-    }
-    declared = {name: value for name, value in options.items() if value is not None}
-    return AppraisalPolicy.from_json({"type": POLICY_TYPE, **declared, **keys})
-
-
-def reference_files(paths: Iterable[str], store: str) -> dict[bytes, tuple[bytes, bytes]]:
-    """Return release id to signed file and file list.
-
-    The file list is looked up by the digest that the release names; whether that release is to be believed is judged
-    by ``References``, which holds both against the policy's keys.
-    """
-    found: dict[bytes, tuple[bytes, bytes]] = {}
-    for path in paths:
-        envelope = read_bounded(path, limit_bytes=MAX_FILE_BYTES)
-        try:
-            release = HostRelease.from_bytes(parse_envelope(envelope).payload)
-        except ParseError as error:
-            raise UsageError(f"{path} is no host release: {error}", code="release.malformed") from None
-        manifest = Path(store, "sha256", release.manifest_sha256.hex())
-        found[release_id(envelope)] = (envelope, read_bounded(manifest, limit_bytes=MAX_FILE_BYTES))
-    return found
-
-
 def appraise(params: dict[str, Any], now_s: int) -> Appraised:
     """Return what the evidence is worth at ``now_s``."""
     if not FILE_NAME.fullmatch(params["name"]):
         raise UsageError(f"{params['name']!r} does not serve as a file name", hint="letters, digits and ._- do")
     appraiser = Appraiser(
-        policy_of(params["policy"]),
-        reference_files(params["releases"], params["image_store"]),
+        read_policy(params["policy"]),
+        read_releases(params["releases"], params["image_store"]),
         [read_bounded(path, limit_bytes=MAX_FILE_BYTES) for path in params["packages"]],
         ear_key=read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES) if params["ear_key"] else None,
     )

@@ -1,0 +1,1 @@
+"""The watch: every host asked again and again, what it tells by itself taken at once."""

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One watched host as this process knows it: when it is asked, what it was found to be, what it told.
+
+No I/O and no waiting: ``service`` does both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..appraise.standings import pushed_standing, standings_of
+from ..fleet.appraiser import Appraisal
+from ..model.enrolment import Enrolment
+from ..model.finding import Verdict
+from ..model.standing import PUSHED, Standing
+from .config import WatchedHost
+from .pushed import PushedViolation
+from .state import HostState, after_result, after_time, start
+
+HOST = "host"
+MAX_TOLD = 64
+"""Guests of one host whose violations are taken between two appraisals; the next appraisal has the others."""
+
+
+class Change(NamedTuple):
+    """Something became another thing. Hooks are told of it, and the store keeps it as an event."""
+
+    at_s: int
+    name: str
+    host_id: str
+    subject: str
+    kind: str
+    before: str
+    after: str
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a hook gets."""
+        return {**self._asdict(), "reasons": list(self.reasons)}
+
+
+class Ward:
+    """One host.
+
+    Args:
+        host: From the configuration.
+        known: State that the process before this one wrote down; finding the same again is no news.
+        now_s: Unix seconds.
+    """
+
+    def __init__(self, host: WatchedHost, *, known: str = "", now_s: int) -> None:
+        self.host = host
+        self._known = known
+        self.state: HostState = start(now_s=now_s)
+        self.window_until_s = 0
+        self.failures = 0
+        self.standings: tuple[Standing, ...] = ()
+        self._verdicts: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    def appraised(
+        self, appraisal: Appraisal, before: Enrolment | None, *, now_s: int, mono_s: float
+    ) -> tuple[Change, ...]:
+        """Take an appraisal; return what it changes."""
+        result = appraisal.result
+        self.failures = self.failures + 1 if result.verdict is Verdict.NONE else 0
+        state = after_result(
+            self.state,
+            result.verdict,
+            rebooted=_rebooted(before, appraisal.enrolment),
+            window_until_s=self.window_until_s,
+            expires_at_s=result.expires_at_s,
+            now_s=now_s,
+            mono_s=mono_s,
+        )
+        self.standings = standings_of(result, self.host.name)
+        self._told.clear()
+        return (*self._moved(state, now_s), *self._judged(self.standings, now_s))
+
+    def pushed(
+        self, violation: PushedViolation, *, now_s: int, ttl_s: int
+    ) -> tuple[Standing | None, tuple[Change, ...]]:
+        """Take a violation that the host told of; return the standing to write, None for no news, and changes."""
+        if violation.guest in self._told or len(self._told) >= MAX_TOLD:
+            return None, ()
+        self._told.add(violation.guest)
+        told = pushed_standing(self._base(), guest=violation.guest, reasons=violation.codes, now_s=now_s, ttl_s=ttl_s)
+        self.standings = (*(item for item in self.standings if item.guest != violation.guest), told)
+        return told, self._judged((told,), now_s)
+
+    def tick(self, *, now_s: int, mono_s: float) -> tuple[Change, ...]:
+        """Let time pass; return what that changes."""
+        return self._moved(after_time(self.state, now_s=now_s, mono_s=mono_s), now_s)
+
+    def _base(self) -> Standing:
+        """Return a standing of the host to make that of a guest from."""
+        host = self.host
+        return Standing(host.host_id, host.name, "", Verdict.NONE, PUSHED, (), "", 0, 1, "")
+
+    def _moved(self, state: HostState, now_s: int) -> tuple[Change, ...]:
+        before, self.state = self.state, state
+        known, self._known = self._known or before.state, ""
+        if known == state.state:
+            return ()
+        return (self._change(now_s, HOST, "state", known, state.state, ()),)
+
+    def _judged(self, standings: tuple[Standing, ...], now_s: int) -> tuple[Change, ...]:
+        changes = []
+        for item in standings:
+            subject = f"guest:{item.guest}" if item.guest else HOST
+            before = self._verdicts.get(subject, "")
+            # That all is well after a start is no news.
+            if before != item.verdict.value and (before or item.verdict is not Verdict.AFFIRMING):
+                changes.append(self._change(now_s, subject, "verdict", before, item.verdict.value, item.reasons))
+            self._verdicts[subject] = item.verdict.value
+        return tuple(changes)
+
+    def _change(self, at_s: int, subject: str, kind: str, before: str, after: str, reasons: tuple[str, ...]) -> Change:
+        return Change(at_s, self.host.name, self.host.host_id, subject, kind, before, after, reasons)
+
+
+def _rebooted(before: Enrolment | None, after: Enrolment | None) -> bool:
+    """Say whether accepted evidence is of another boot than the accepted evidence before it."""
+    if before is None or after is None or not before.accepted_at_s:
+        return False
+    old, new = before.counters, after.counters
+    return (old.reset_count, old.restart_count) != (new.reset_count, new.restart_count)

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The watch over simulated hosts and a real store: asking, violations, a store that fails, takeover, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from ansible.module_utils.vouch.appraise.standings import worth
+from ansible.module_utils.vouch.errors import UnreachableError
+from ansible.module_utils.vouch.fleet.register import read_register
+from ansible.module_utils.vouch.model.finding import Verdict
+from ansible.module_utils.vouch.model.standing import Standing
+from ansible.module_utils.vouch.store.claims import all_watched, plan_window
+from ansible.module_utils.vouch.store.database import Database
+from ansible.module_utils.vouch.store.events import EventStore
+from ansible.module_utils.vouch.store.results import ResultStore
+from ansible.module_utils.vouch.store.schema import open_store
+from ansible.module_utils.vouch.store.tables import WATCHES
+from ansible.module_utils.vouch.watch.config import WatchConfig, read_config
+from ansible.module_utils.vouch.watch.service import Watch
+from prometheus_client import generate_latest
+from sqlalchemy import select
+
+from sim.attester import SimHost
+from standingparts import PUBLIC
+from watchparts import SimLink, configuration, parts_of, silent
+
+LIMIT_S = 60.0
+
+
+class Field:
+    """Two simulated hosts, a store, and watches over them."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.database = open_store(url, make=True)
+        self.links = {host.host_id: SimLink(host) for host in (SimHost(seed=1), SimHost(seed=2))}
+        self.one, self.two = self.links.values()
+        self.log: list[str] = []
+
+    def config(self, **changes: Any) -> WatchConfig:
+        hosts = [
+            {"name": f"h{at}", "host_id": host_id, "address": "192.0.2.1", "port": 22, "user": "vouch"}
+            for at, host_id in enumerate(self.links, start=1)
+        ]
+        return read_config(json.dumps(configuration(hosts=hosts, interval_s=1, jitter_s=0, **changes)).encode())
+
+    def watch(self, owner: str = "one", *, database: Database | None = None, **changes: Any) -> Watch:
+        config = self.config(**changes)
+        parts = parts_of(database or self.database, self.links, owner=owner, lease_s=config.lease_s, log=self.log)
+        self.metrics = parts.metrics
+        return Watch(config, parts)
+
+    def standing(self, name: str, guest: str = "") -> Standing | None:
+        register = read_register(ResultStore(self.database), [PUBLIC])
+        return register.guest(name, guest) if guest else register.host(name)
+
+    def status(self, name: str, guest: str = "") -> str:
+        return worth(self.standing(name, guest), now_s=int(time.time())).status
+
+    def states(self) -> dict[str, str]:
+        return {host_id: item.state for host_id, item in all_watched(self.database).items()}
+
+    def events(self, link: SimLink) -> list[tuple[str, str]]:
+        return [(event.kind, event.code) for event in EventStore(self.database).of_host(link.host.host_id)]
+
+
+def run(*watches: Watch, then: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run watches while ``then`` runs, and stop them."""
+
+    async def together() -> None:
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(watch.run(stop)) for watch in watches]
+        try:
+            await then()
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(together())
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait until something is true."""
+    end_s = time.monotonic() + LIMIT_S
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < end_s, what
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+def field(tmp_path: pathlib.Path) -> Field:
+    return Field(f"sqlite:///{tmp_path}/store.db")
+
+
+def test_hosts_are_asked_again_and_again_with_nonces_of_their_own(field: Field) -> None:
+    async def then() -> None:
+        await until(lambda: min(len(field.one.nonces), len(field.two.nonces)) >= 3, "asked three times")
+        await until(lambda: field.status("h1") == field.status("h2") == "affirming", "both are affirmed")
+
+    run(field.watch(), then=then)
+    nonces = [*field.one.nonces, *field.two.nonces]
+    assert len(set(nonces)) == len(nonces)
+    assert set(field.states().values()) == {"fresh"}
+    assert all(item.owner == "" for item in _rows(field)), "claims were given back"
+
+
+def _rows(field: Field) -> list[Any]:
+    with field.database.reading() as connection:
+        return list(connection.execute(select(WATCHES)))
+
+
+def test_a_violation_is_written_at_once_and_outranks_what_was_asked_before(field: Field) -> None:
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        field.one.told.put({"event": "guest.violation", "guest": "web", "codes": "guest.text.changed,\x1b[31m"})
+        store = ResultStore(field.database)
+        await until(lambda: bool(store.history(field.one.host.host_id, "web")), "written")
+        (told,) = store.history(field.one.host.host_id, "web")
+        found = Standing.from_bytes(told.standing)
+        assert (found.verdict, found.reasons) == (Verdict.CONTRAINDICATED, ("guest.text.changed",))
+        asked = len(field.one.nonces)
+        await until(lambda: len(field.one.nonces) > asked, "and asked again")
+
+    run(field.watch(), then=then)
+    assert b"vouch_watch_violations_total 1.0" in generate_latest(field.metrics.registry)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "watch.alive"},
+        {"event": "guest.launch", "guest": "web"},
+        {"event": "guest.violation", "guest": "../etc"},
+        {"event": "guest.violation", "guest": ["web"]},
+        {"event": "guest.violation"},
+    ],
+)
+def test_what_is_no_violation_changes_nothing(field: Field, event: dict[str, Any]) -> None:
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        field.one.told.put(event)
+        before = len(field.one.nonces)
+        await until(lambda: len(field.one.nonces) > before, "life goes on")
+
+    run(field.watch(), then=then)
+    assert b"vouch_watch_violations_total 0.0" in generate_latest(field.metrics.registry)
+    assert ResultStore(field.database).history(field.one.host.host_id, "web") == []
+
+
+def test_silence_is_told_apart(field: Field) -> None:
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        field.one.answer = silent
+        await until(lambda: field.states().get(field.one.host.host_id) == "unreachable", "noticed")
+        assert field.status("h1") == "none"
+        now_s = int(time.time())
+        plan_window(field.database, field.two.host.host_id, until_s=now_s + 600, now_s=now_s)
+        await asyncio.sleep(0.6)
+        field.two.answer = silent
+        await until(lambda: field.states().get(field.two.host.host_id) == "updating", "planned")
+
+    run(field.watch(), then=then)
+    assert ("state", "unreachable") in field.events(field.one)
+
+
+def test_replayed_evidence_of_another_nonce_is_refused(field: Field) -> None:
+    kept: list[bytes] = []
+
+    def replay(nonce: bytes) -> bytes:
+        kept.append(field.one.host.evidence(nonce).to_bytes())
+        return kept[0]
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "the first is good")
+        await until(lambda: field.status("h1") == "contraindicated", "the second is not")
+
+    field.one.answer = replay
+    run(field.watch(), then=then)
+    assert field.status("h2") == "affirming", "the other host has nothing to do with it"
+
+
+def test_a_store_that_fails_for_a_while_loses_nothing(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ansible.module_utils.vouch.watch.service.STORE_PAUSE_S", 0.2)
+    broken = threading.Event()
+    put = ResultStore.put
+
+    def failing(self: ResultStore, *args: Any, **named: Any) -> None:
+        if broken.is_set():
+            raise UnreachableError("no room", code="store.full")
+        put(self, *args, **named)
+
+    monkeypatch.setattr(ResultStore, "put", failing)
+
+    async def then() -> None:
+        broken.set()
+        await until(lambda: any("store.full" in line for line in field.log), "said")
+        assert field.status("h1") == "none"
+        broken.clear()
+        await until(lambda: field.status("h1") == "affirming", "written when it can be")
+
+    run(field.watch(), then=then)
+
+
+def test_the_hosts_of_a_dead_process_are_taken_over(field: Field) -> None:
+    dead = parts_of(field.database, field.links, owner="dead", lease_s=1).claims
+    now_s = int(time.time())
+    dead.register(field.links, now_s=now_s)
+    assert len(dead.take(field.links, limit=10, now_s=now_s)) == 2
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == field.status("h2") == "affirming", "taken over")
+
+    run(field.watch("heir"), then=then)
+
+
+def test_two_processes_share_the_hosts(field: Field) -> None:
+    other = open_store(field.url)
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == field.status("h2") == "affirming", "both are looked after")
+        owners = {row.owner for row in _rows(field)}
+        assert owners == {"one", "two"}
+
+    run(field.watch("one", capacity=1), field.watch("two", database=other, capacity=1), then=then)
+    other.close()
+
+
+def test_hooks_are_told_of_changes_and_may_fail(field: Field, tmp_path: pathlib.Path) -> None:
+    script = tmp_path / "hook"
+    script.write_text(f"#!/bin/sh\ncat >> {tmp_path}/told; echo >> {tmp_path}/told\n")
+    script.chmod(0o755)
+    hooks = [
+        {"kind": "command", "argv": [str(script)], "timeout_s": 10},
+        {"kind": "command", "argv": ["/nowhere/hook"], "timeout_s": 10},
+    ]
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        field.one.answer = silent
+        await until(lambda: (tmp_path / "told").exists() and "unreachable" in (tmp_path / "told").read_text(), "told")
+        await until(lambda: ("hook", "hook.command") in field.events(field.one), "the failure is an event")
+
+    run(field.watch(hooks=hooks), then=then)
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines() if line]
+    state = next(item for item in told if item["kind"] == "state" and item["after"] == "unreachable")
+    assert (state["name"], state["subject"], state["before"]) == ("h1", "host", "fresh")
