@@ -38,7 +38,7 @@ DONE, UNUSABLE = 0, 2
 
 _EPILOG = """\
 exit codes:
-  0  told to stop, and stopped; with --check: everything could be read
+  0  told to stop, and stopped; with --check or --syntax: what was to be read is as it should be
   2  the configuration, a key, a release or the store cannot be used
 
 docs/watch.md explains the configuration, the states, and what happens when a watch dies.
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None, out: TextIO | None = None, err:
 
     try:
         config = read_config(read_bounded(chosen.config, limit_bytes=MAX_CONFIG_BYTES))
+        if chosen.syntax:
+            return DONE
         metrics = Metrics()
         database = open_store(config.store, make=True)
         try:
@@ -85,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=pathlib.Path, metavar="FILE", help="the configuration, JSON")
-    parser.add_argument("--check", action="store_true", help="read everything that is needed, ask nobody, and end")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--check", action="store_true", help="read everything that is needed, ask nobody, and end")
+    how.add_argument("--syntax", action="store_true", help="read the configuration alone, and end")
     return parser
 
 
