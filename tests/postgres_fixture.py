@@ -7,6 +7,7 @@ test runs it as the package's user ``postgres``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -76,14 +77,9 @@ class PostgresServer:
             assert done.returncode == 0, f"{command[0]}: {output.read().decode(errors='replace')}"
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A running server; skips where it is not installed, fails there in CI."""
-    if _binary("initdb") is None:
-        reason = "not installed: postgresql (a Debian package)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+@contextlib.contextmanager
+def a_server() -> Iterator[PostgresServer]:
+    """Run a server; it is stopped and its folder removed at the end."""
     user = "postgres" if os.getuid() == 0 else None
     # Not below pytest's own folder: that one is closed to other users. Short: a socket's path has 107 bytes.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="vouch-pg."))
@@ -99,6 +95,18 @@ def postgres_server() -> Iterator[PostgresServer]:
             server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running server; skips where it is not installed, fails there in CI."""
+    if _binary("initdb") is None:
+        reason = "not installed: postgresql (a Debian package)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with a_server() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -68,8 +68,13 @@ def tpm2b(data: bytes) -> bytes:
 
 
 def ssh_key(seed: int) -> str:
-    """Return an Ed25519 SSH public key line of 32 bytes ``seed``."""
-    blob = struct.pack(">I", 11) + b"ssh-ed25519" + struct.pack(">I", 32) + bytes([seed]) * 32
+    """Return an Ed25519 SSH public key line; the seeds below 256 give 32 bytes of that value."""
+    blob = (
+        struct.pack(">I", 11)
+        + b"ssh-ed25519"
+        + struct.pack(">I", 32)
+        + (bytes([seed]) * 32 if seed < 256 else seed.to_bytes(32, "big"))
+    )
     return KEY_TYPE + base64.b64encode(blob).decode()
 
 
