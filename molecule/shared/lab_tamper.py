@@ -36,7 +36,7 @@ from vouch.model.release import HYPERVISOR, HostRelease
 from vouch.parse.envelope import parse_envelope
 from vouch.parse.pe import authenticode_digest, parse_pe
 
-XEN_EFI = "/EFI/vouch/a.efi"
+XEN_EFI = "/EFI/vouch/current.efi"
 SLOT = "vouch-a"
 HOST_KEY = "/ssh/ssh_host_ed25519_key"
 

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Updates of a measured host: where a release waits for its turn, and the statement about who wrote it.
+
+An *update statement* is what a host that runs one release has its TPM sign after it wrote another one and read it back:
+
+    type         "urn:vouch:update-statement:1"
+    host_id      uuid of the host
+    before       {"release_id":hex,"verity_root":hex}   release that ran and wrote
+    after        {"release_id":hex,"verity_root":hex}   release that was written
+    slot         "a" or "b": where its root image is
+    written      {"xen.efi":hex,"root.img":hex}         as read back from the disk
+    order        hex, SHA-256 of the signed order
+    time         Unix seconds
+
+The AK quotes PCRs 0 to 9 with the digest of the statement, so PCR 4 says which release made it. From the install proof
+on, these make a chain up to the release that runs. dom0 writes and reads them, so this is a plain tuple.
+
+Source: docs/proof.md, "Update proof"; docs/adr/0008-updates-by-boot-next.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..parse.canonical import dump_canonical, load_canonical
+from ..parse.fields import Fields
+
+UPDATE_STATEMENT_TYPE = "urn:vouch:update-statement:1"
+MAX_UPDATE_STATEMENT_BYTES = 8 * 1024
+
+MAX_UPDATES = 128
+"""Steps from the installation to the release that runs. A host that has more is installed again."""
+
+CURRENT_EFI, NEXT_EFI = "EFI/vouch/current.efi", "EFI/vouch/next.efi"
+"""What the firmware starts, and what it starts once when BootNext says so; on the EFI system partition."""
+
+ENTRY, NEXT_ENTRY = "Vouch", "Vouch next"
+"""Descriptions of the two boot entries; only the first one is in BootOrder."""
+
+UPDATES_FILE, TRIAL_FILE = "updates.json", "trial"
+"""On the data partition: the chain of update proofs; the root hash that is tried, and for how long."""
+
+SLOTS = ("a", "b")
+HYPERVISOR, ROOT_IMAGE = "xen.efi", "root.img"
+"""Names of the two files in a release (``model.release`` has them too, at the cost of ``dataclasses``)."""
+
+
+class UpdateStatement(NamedTuple):
+    """What one release wrote of the next one.
+
+    Attributes:
+        host_id: The host.
+        before: Id of the release that ran.
+        before_root: Its verity root hash.
+        release_id: Id of the release that was written.
+        verity_root: Its verity root hash.
+        slot: Where its root image is.
+        xen_efi_sha256: File read back from the disk.
+        root_img_sha256: Partition content read back from the disk.
+        order: SHA-256 of the signed order.
+        time_s: Unix seconds, by the host's clock.
+    """
+
+    host_id: str
+    before: bytes
+    before_root: bytes
+    release_id: bytes
+    verity_root: bytes
+    slot: str
+    xen_efi_sha256: bytes
+    root_img_sha256: bytes
+    order: bytes
+    time_s: int
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON whose SHA-256 the quote carries."""
+        return dump_canonical(
+            {
+                "type": UPDATE_STATEMENT_TYPE,
+                "host_id": self.host_id,
+                "before": _release(self.before, self.before_root),
+                "after": _release(self.release_id, self.verity_root),
+                "slot": self.slot,
+                "written": {HYPERVISOR: self.xen_efi_sha256.hex(), ROOT_IMAGE: self.root_img_sha256.hex()},
+                "order": self.order.hex(),
+                "time": self.time_s,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> UpdateStatement:
+        """Return the statement of canonical JSON.
+
+        Raises:
+            ParseError: for another spelling, an unknown, missing or malformed member.
+
+        Trust: verify the quote over its SHA-256 first.
+        """
+        fields = Fields(load_canonical(data, limit_bytes=MAX_UPDATE_STATEMENT_BYTES), "update-statement")
+        fields.literal("type", UPDATE_STATEMENT_TYPE)
+        before, after, written = (fields.object(name) for name in ("before", "after", "written"))
+        statement = cls(
+            host_id=fields.uuid("host_id"),
+            before=before.hex("release_id", 32),
+            before_root=before.hex("verity_root", 32),
+            release_id=after.hex("release_id", 32),
+            verity_root=after.hex("verity_root", 32),
+            slot=fields.choice("slot", *SLOTS),
+            xen_efi_sha256=written.hex(HYPERVISOR, 32),
+            root_img_sha256=written.hex(ROOT_IMAGE, 32),
+            order=fields.hex("order", 32),
+            time_s=fields.integer("time"),
+        )
+        for part in (before, after, written, fields):
+            part.done()
+        return statement
+
+
+def _release(release_id: bytes, verity_root: bytes) -> dict[str, Any]:
+    return {"release_id": release_id.hex(), "verity_root": verity_root.hex()}
