@@ -31,6 +31,8 @@ LAUNCH = (
 )
 PACKAGE_KEY, ORDER_KEY = generate_private_key(), generate_private_key()
 LIGHT_S = 0.1
+OLD_ROOT = b"\x0d" * 32
+"""Root hash of the release that runs."""
 
 
 class Store:
@@ -101,6 +103,8 @@ class Guests(Verifier):
         super().__init__(folder, tpm, ima_entries=1)
         self.machine = folder / "machine"
         self.machine.mkdir()
+        self.cmdline = folder / "cmdline"
+        self.cmdline.write_text(f"quiet vouch.verity={OLD_ROOT.hex()},73,7 --\n")
         self.config = folder / "verifier.json"
         members = {
             "version": 1,
@@ -122,7 +126,8 @@ class Guests(Verifier):
     def argv(self) -> list[str]:
         """Return the command line."""
         head = [sys.executable, "-I", "-S", "-E", "-c", LAUNCH, str(ROOT / "module_utils"), str(self.machine)]
-        return [*head, str(ROOT / "tests"), *super().argv()[7:], "--config", str(self.config)]
+        given = ["--config", str(self.config), "--cmdline", str(self.cmdline)]
+        return [*head, str(ROOT / "tests"), *super().argv()[7:], *given]
 
     def publish(self, guest: Guest | None = None, key: Any = PACKAGE_KEY, **wanted: Any) -> bytes:
         """Put a guest into the store; return the id of its package."""
@@ -169,11 +174,11 @@ class Guests(Verifier):
         path = self.machine / "trace"
         return path.read_text().splitlines() if path.exists() else []
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return the events about guests in the log."""
+    def events(self, about: str = "guest.") -> list[dict[str, Any]]:
+        """Return the events about guests in the log, or those about the host."""
         lines = (self.run / "eventlog").read_text().splitlines()
         found = [json.loads(line)["content"] for line in lines]
-        return [event for event in found if event["event"].startswith("guest.")]
+        return [event for event in found if event["event"].startswith(about)]
 
     def kinds(self) -> list[str]:
         """Return their kinds, in order."""

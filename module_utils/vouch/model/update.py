@@ -8,7 +8,8 @@ An *update statement* is what a host that runs one release has its TPM sign afte
     before       {"release_id":hex,"verity_root":hex}   release that ran and wrote
     after        {"release_id":hex,"verity_root":hex}   release that was written
     slot         "a" or "b": where its root image is
-    written      {"xen.efi":hex,"root.img":hex}         as read back from the disk
+    written      {"xen.efi":hex,"root.img":hex,         as read back from the disk
+                  "root_bytes":int}                     length of the root image
     order        hex, SHA-256 of the signed order
     time         Unix seconds
 
@@ -57,6 +58,7 @@ class UpdateStatement(NamedTuple):
         slot: Where its root image is.
         xen_efi_sha256: File read back from the disk.
         root_img_sha256: Partition content read back from the disk.
+        root_bytes: Its length.
         order: SHA-256 of the signed order.
         time_s: Unix seconds, by the host's clock.
     """
@@ -69,6 +71,7 @@ class UpdateStatement(NamedTuple):
     slot: str
     xen_efi_sha256: bytes
     root_img_sha256: bytes
+    root_bytes: int
     order: bytes
     time_s: int
 
@@ -81,7 +84,11 @@ class UpdateStatement(NamedTuple):
                 "before": _release(self.before, self.before_root),
                 "after": _release(self.release_id, self.verity_root),
                 "slot": self.slot,
-                "written": {HYPERVISOR: self.xen_efi_sha256.hex(), ROOT_IMAGE: self.root_img_sha256.hex()},
+                "written": {
+                    HYPERVISOR: self.xen_efi_sha256.hex(),
+                    ROOT_IMAGE: self.root_img_sha256.hex(),
+                    "root_bytes": self.root_bytes,
+                },
                 "order": self.order.hex(),
                 "time": self.time_s,
             }
@@ -108,6 +115,7 @@ class UpdateStatement(NamedTuple):
             slot=fields.choice("slot", *SLOTS),
             xen_efi_sha256=written.hex(HYPERVISOR, 32),
             root_img_sha256=written.hex(ROOT_IMAGE, 32),
+            root_bytes=written.integer("root_bytes", minimum=1),
             order=fields.hex("order", 32),
             time_s=fields.integer("time"),
         )

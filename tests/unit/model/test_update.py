@@ -22,6 +22,7 @@ STATEMENT = UpdateStatement(
     slot="b",
     xen_efi_sha256=b"\x05" * 32,
     root_img_sha256=b"\x06" * 32,
+    root_bytes=8192,
     order=b"\x07" * 32,
     time_s=1_790_000_000,
 )
