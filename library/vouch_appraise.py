@@ -36,8 +36,8 @@ options:
   releases:
     description:
       - Signed release files (DSSE) that may run. The policy decides which of them do.
-      - For a host that was updated also those that it ran before, from the installed one on. They are needed to verify its
-        install proof and its update proofs.
+      - For a host that was updated also those that it ran before, from the installed one on. They are needed to verify
+        its install proof and its update proofs.
     type: list
     elements: path
     required: true

@@ -24,13 +24,19 @@ from typing import Any, NamedTuple
 
 from ..errors import ParseError, UsageError, VouchError
 from ..model.hostorder import CONFIRM, STAGE, TRY
-from ..model.update import MAX_UPDATES, TRIAL_FILE, UPDATES_FILE, UpdateStatement
+from ..model.update import (
+    CURRENT,
+    FALLEN_BACK,
+    MAX_UPDATES,
+    OTHER,
+    STAGED,
+    TRIAL,
+    TRIAL_FILE,
+    UPDATES_FILE,
+    UpdateStatement,
+)
 from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import decode_base64
-
-CURRENT, STAGED, TRIAL, FALLEN_BACK, OTHER = "current", "staged", "trial", "fallen-back", "other"
-"""What a host can be in: nothing waits; a release waits; it runs and is not confirmed; it ran, or was to run, and does
-not; something runs that is neither."""
 
 MAX_BOOK_BYTES = 1 << 20
 _WORD = re.compile(r"vouch\.verity=([0-9a-f]{64}),")
@@ -88,7 +94,7 @@ class Updates:
 
     @property
     def state(self) -> str:
-        """One of the words above."""
+        """One of the words of ``model.update``."""
         waiting, running = self.waiting, self.running
         if waiting is not None and waiting.release_id.hex() == running:
             return TRIAL

@@ -41,6 +41,10 @@ ENTRY, NEXT_ENTRY = "Vouch", "Vouch next"
 UPDATES_FILE, TRIAL_FILE = "updates.json", "trial"
 """On the data partition: the chain of update proofs; the root hash that is tried, and for how long."""
 
+CURRENT, STAGED, TRIAL, FALLEN_BACK, OTHER = "current", "staged", "trial", "fallen-back", "other"
+"""What a host can be in: nothing waits; a release waits; it runs and is not confirmed; it was to run, and does not;
+what runs is not what is meant to."""
+
 SLOTS = ("a", "b")
 HYPERVISOR, ROOT_IMAGE = "xen.efi", "root.img"
 """Names of the two files in a release (``model.release`` has them too, at the cost of ``dataclasses``)."""
