@@ -21,9 +21,10 @@ from ansible.module_utils.vouch.make.order import sign_guest_order
 from ansible.module_utils.vouch.make.sign import generate_private_key, public_pem
 from ansible.module_utils.vouch.model.order import GuestOrder
 from ansible.module_utils.vouch.model.package import package_id
+from ansible.module_utils.vouch.port.tpm import Tpm
 
 from guestparts import Guest, digest
-from verifier_harness import HOST_ID, ROOT, Verifier
+from verifier_harness import HOST_ID, ROOT, EnrolledTpm, Verifier
 
 LAUNCH = (
     "import sys; sys.path[:0] = sys.argv[1:2]; sys.path.append(sys.argv[3]); "
@@ -31,8 +32,6 @@ LAUNCH = (
 )
 PACKAGE_KEY, ORDER_KEY = generate_private_key(), generate_private_key()
 LIGHT_S = 0.1
-OLD_ROOT = b"\x0d" * 32
-"""Root hash of the release that runs."""
 
 
 class Store:
@@ -103,8 +102,6 @@ class Guests(Verifier):
         super().__init__(folder, tpm, ima_entries=1)
         self.machine = folder / "machine"
         self.machine.mkdir()
-        self.cmdline = folder / "cmdline"
-        self.cmdline.write_text(f"quiet vouch.verity={OLD_ROOT.hex()},73,7 --\n")
         self.config = folder / "verifier.json"
         members = {
             "version": 1,
@@ -126,8 +123,7 @@ class Guests(Verifier):
     def argv(self) -> list[str]:
         """Return the command line."""
         head = [sys.executable, "-I", "-S", "-E", "-c", LAUNCH, str(ROOT / "module_utils"), str(self.machine)]
-        given = ["--config", str(self.config), "--cmdline", str(self.cmdline)]
-        return [*head, str(ROOT / "tests"), *super().argv()[7:], *given]
+        return [*head, str(ROOT / "tests"), *super().argv()[7:], "--config", str(self.config)]
 
     def publish(self, guest: Guest | None = None, key: Any = PACKAGE_KEY, **wanted: Any) -> bytes:
         """Put a guest into the store; return the id of its package."""
@@ -211,6 +207,20 @@ class Guests(Verifier):
     def pid(self, role: str) -> int:
         """Return the process number of ``main`` or ``keeper``."""
         return int((self.machine / role).read_text())
+
+    def restart(self, tpm: EnrolledTpm, authenticode: bytes | None = None) -> None:
+        """Restart the machine, into a release's xen.efi where one is given: registers and event log begin anew."""
+        self.kill()
+        tpm.stop()
+        tpm.start()
+        self.tpm = tpm.tcti
+        if authenticode is not None:
+            with Tpm(tpm.tcti) as registers:
+                for measured in (b"Calling EFI Application from Boot Option", bytes(4)):
+                    registers.extend(4, digest(measured))
+                registers.extend(4, authenticode)
+        (self.run / "eventlog").unlink()
+        self.start()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill every process as systemd does when the main one died."""

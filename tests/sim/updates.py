@@ -21,9 +21,8 @@ class UpdatedHost(SimHost):
         return UpdateStatement(
             host_id=self.host_id,
             before=self.release_id,
-            before_root=self.release.release.verity.root_hash,
             release_id=sha256(release.envelope),
-            verity_root=release.release.verity.root_hash,
+            authenticode_sha256=release.authenticode,
             slot="b",
             xen_efi_sha256=sha256(release.xen_efi),
             root_img_sha256=sha256(release.root_img),

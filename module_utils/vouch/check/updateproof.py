@@ -114,11 +114,11 @@ def _check_boot(bank: PcrBank, release: VerifiedRelease, max_failed_attempts: in
 
 def _check_written(statement: UpdateStatement, release: VerifiedRelease, where: Locator) -> None:
     """Step 4."""
-    subjects, root_hash = release.release.subjects, release.release.verity.root_hash
+    subjects = release.release.subjects
     for found, wanted in (
         (statement.xen_efi_sha256, subjects[HYPERVISOR]),
         (statement.root_img_sha256, subjects[ROOT_IMAGE]),
-        (statement.verity_root, root_hash),
+        (statement.authenticode_sha256, release.release.authenticode_sha256),
     ):
         if found != wanted:
             raise _wrong("update.files", where, wanted, found)

@@ -25,7 +25,7 @@ from .guests import Guests
 from .hostorders import HostOrders
 from .server import Server
 from .stops import Stops
-from .updates import Updates, running_root
+from .updates import Updates
 
 if TYPE_CHECKING:
     from ..model.verifierconfig import VerifierConfig
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 MAX_FILE_BYTES = 8 * 1024 * 1024
 BACKLOG = 1024
+BOOT_PCR = 4
+"""Tells which xen.efi was started."""
 
 OPTIONS = {
     "--data": "/var/lib/vouch",
@@ -43,7 +45,6 @@ OPTIONS = {
     "--ima": SECURITYFS_PATH,
     "--tpm": DEVICE,
     "--config": "/etc/vouch/verifier.json",
-    "--cmdline": "/proc/cmdline",
     "--keeper": "",
 }
 """Every option takes a value; argparse would cost more start-up than it saves lines. ``--keeper`` is a descriptor: this
@@ -85,8 +86,7 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
     except BlockingIOError:
         raise UsageError(f"another VM verifier runs in {run}", code="verifier.running") from None
     tpm = QuoteTpm(options["--tpm"])
-    root = running_root(_read(options["--cmdline"]).decode("ascii", "replace"))
-    identity, updates = _identity(options["--data"], root)
+    identity, updates = _identity(options["--data"], tpm)
     maker = EvidenceMaker(
         identity=identity,
         tpm=tpm,
@@ -105,7 +105,7 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
         log=maker,
         stops=Stops(os.path.join(options["--data"], "stops.json"), maker.counter, _say),
         folder=os.path.join(run, "guests"),
-        host=HostOrders(updates, maker, running_root=root, now_s=lambda: int(time.time()), say=_say),
+        host=HostOrders(updates, maker, now_s=lambda: int(time.time()), say=_say),
         start=_keeper_starter(options, program) if os.path.exists(options["--config"]) else None,
         host_id=maker.identity.host_id,
         monotonic_s=time.monotonic,
@@ -167,7 +167,7 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _identity(folder: str, root: bytes) -> tuple[Identity, Updates]:
+def _identity(folder: str, tpm: QuoteTpm) -> tuple[Identity, Updates]:
     """Return what the installer left on the data partition, and what updates made of it; the install proof may be
     missing, nothing else."""
     roti_path = os.path.join(folder, "roti.json")
@@ -176,7 +176,12 @@ def _identity(folder: str, root: bytes) -> tuple[Identity, Updates]:
         _read(os.path.join(folder, "ssh/ssh_host_ed25519_key.pub")).decode("ascii", "replace"),
         load_json(_read(roti_path), limit_bytes=MAX_FILE_BYTES) if os.path.exists(roti_path) else None,
     )
-    updates = Updates(folder, host_id=identity.host_id, release_id=identity.release_id, running_root=root)
+    updates = Updates(
+        folder,
+        host_id=identity.host_id,
+        release_id=identity.release_id,
+        pcr4=lambda: tpm.read_pcrs((BOOT_PCR,))[BOOT_PCR],
+    )
     return identity._replace(release_id=updates.running, updates=tuple(updates.proofs)), updates
 
 

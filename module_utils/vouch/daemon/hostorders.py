@@ -49,22 +49,12 @@ class HostOrders:
     Args:
         updates: The book.
         log: Records and proves.
-        running_root: Root hash of what runs.
         now_s: Seconds since 1970.
         say: Told what nobody else is.
     """
 
-    def __init__(
-        self,
-        updates: Updates,
-        log: HostLog,
-        *,
-        running_root: bytes,
-        now_s: Callable[[], int],
-        say: Callable[[str], None],
-    ) -> None:
-        self._updates, self._log, self._root = updates, log, running_root
-        self._now_s, self._say = now_s, say
+    def __init__(self, updates: Updates, log: HostLog, *, now_s: Callable[[], int], say: Callable[[str], None]) -> None:
+        self._updates, self._log, self._now_s, self._say = updates, log, now_s, say
         self._undo: Callable[[], object] = _nothing
         self._refusals = 0
 
@@ -85,8 +75,6 @@ class HostOrders:
         try:
             if not spent:
                 raise VouchError("the order's challenge is not one that waits for an order", code="order.replayed")
-            if len(self._root) != 32:
-                raise VouchError("the kernel's command line names no root hash", code="update.unavailable")
             change = self._updates.begin(action, release)
             if change.done:
                 return {**reply, "done": True}
@@ -126,9 +114,8 @@ class HostOrders:
         statement = UpdateStatement(
             host_id=self._log.identity.host_id,
             before=bytes.fromhex(self._updates.running),
-            before_root=self._root,
             release_id=release,
-            verity_root=bytes.fromhex(result["verity_root"]),
+            authenticode_sha256=bytes.fromhex(result["authenticode_sha256"]),
             slot=str(result["slot"]),
             xen_efi_sha256=bytes.fromhex(result[HYPERVISOR]),
             root_img_sha256=bytes.fromhex(result[ROOT_IMAGE]),
@@ -160,7 +147,6 @@ class HostOrders:
 def _written(statement: UpdateStatement) -> dict[str, Any]:
     return {
         "slot": statement.slot,
-        "verity_root": statement.verity_root.hex(),
         HYPERVISOR: statement.xen_efi_sha256.hex(),
         ROOT_IMAGE: statement.root_img_sha256.hex(),
         "root_bytes": statement.root_bytes,

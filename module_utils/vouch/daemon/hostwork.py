@@ -44,7 +44,8 @@ def stage(machine: Machine, config: VerifierConfig, order: HostOrder, _: Written
     """Have the release wait: write what is not there yet.
 
     Returns:
-        ``changed``, and what was read back: ``slot``, ``verity_root``, ``xen.efi``, ``root.img``, ``root_bytes``.
+        ``changed``, and what was read back: ``slot``, ``authenticode_sha256``, ``xen.efi``, ``root.img``,
+        ``root_bytes``.
 
     Raises:
         VouchError: ``store.…``, ``envelope.…``, ``release.malformed``, ``release.debug``, ``update.size``,
@@ -79,7 +80,7 @@ def stage(machine: Machine, config: VerifierConfig, order: HostOrder, _: Written
     return {
         "changed": changed,
         "slot": slot,
-        "verity_root": release.verity.root_hash.hex(),
+        "authenticode_sha256": release.authenticode_sha256.hex(),
         HYPERVISOR: hypervisor.hex(),
         ROOT_IMAGE: root.hex(),
         "root_bytes": size,

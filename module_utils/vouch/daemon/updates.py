@@ -5,12 +5,11 @@ Three files on the data partition, each replaced whole:
 
     identity.json   the release that is meant to run (the installer's, later the last one that was confirmed)
     updates.json    the update proofs from the installation up to it, and behind them one of a release that waits
-    trial           root hash and seconds, there from ``try`` to ``confirm``: ``/usr/lib/vouch/trial`` restarts a host
-                    that has run this root for so long
+    trial           PCR 4 of the release that ordered ``try``, and seconds; there until ``confirm``. The image's
+                    ``/usr/lib/vouch/trial`` restarts a host that has run anything else for so long
 
-What runs is told by the root hash on the kernel's command line, which PCR 4 covers; what is meant to run decides
-nothing but answers. Whoever writes these files from outside makes the host state another release than it measured to,
-which an appraisal refuses.
+What runs is told by PCR 4; what is meant to run decides nothing but answers. Whoever writes these files from outside
+makes the host state another release than it measured to, which an appraisal refuses.
 
 Source: docs/proof.md, "Update proof"; docs/adr/0008-updates-by-boot-next.md.
 """
@@ -18,7 +17,6 @@ Source: docs/proof.md, "Update proof"; docs/adr/0008-updates-by-boot-next.md.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,7 +37,6 @@ from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import decode_base64
 
 MAX_BOOK_BYTES = 1 << 20
-_WORD = re.compile(r"vouch\.verity=([0-9a-f]{64}),")
 
 
 class Change(NamedTuple):
@@ -56,14 +53,15 @@ class Updates:
         folder: The data partition.
         host_id: Of this host.
         release_id: By ``identity.json``, in hex.
-        running_root: Root hash of what runs; empty where the command line names none.
+        pcr4: Returns PCR 4; only asked once there was an update.
 
     Raises:
         UsageError: ``verifier.updates``: the book cannot be read; the service does not start on half a history.
+        VouchError: what ``pcr4`` raises.
     """
 
-    def __init__(self, folder: str, *, host_id: str, release_id: str, running_root: bytes) -> None:
-        self._folder, self._host_id, self._root = folder, host_id, running_root
+    def __init__(self, folder: str, *, host_id: str, release_id: str, pcr4: Callable[[], bytes]) -> None:
+        self._folder, self._host_id, self._pcr4 = folder, host_id, pcr4
         self.confirmed = release_id
         self.proofs: list[dict[str, Any]] = []
         self._statements: list[UpdateStatement] = []
@@ -74,23 +72,13 @@ class Updates:
                     self._take(load_json(stream.read(MAX_BOOK_BYTES + 1) or b"", limit_bytes=MAX_BOOK_BYTES))
             except (OSError, ParseError, ValueError) as error:
                 raise UsageError(f"{path} is not as this service writes it: {error}", code="verifier.updates") from None
+        self.running = self._running()
 
     @property
     def waiting(self) -> UpdateStatement | None:
         """The release that was written and not confirmed, whether it runs or not."""
         last = self._statements[-1] if self._statements else None
         return None if last is None or last.release_id.hex() == self.confirmed else last
-
-    @property
-    def running(self) -> str:
-        """Id of the release that runs, as far as this host knows, in hex."""
-        if self._root:
-            for statement in reversed(self._statements):
-                if self._root == statement.verity_root:
-                    return statement.release_id.hex()
-                if self._root == statement.before_root:
-                    return statement.before.hex()
-        return self.confirmed
 
     @property
     def state(self) -> str:
@@ -156,9 +144,8 @@ class Updates:
         self._remove(TRIAL_FILE)
 
     def begin_trial(self, confirm_s: int) -> None:
-        """Note that the release that waits runs next, and has so long to be confirmed."""
-        assert self.waiting is not None
-        self._write(TRIAL_FILE, f"{self.waiting.verity_root.hex()} {confirm_s}\n".encode())
+        """Note that another release runs next, and has so long to be confirmed."""
+        self._write(TRIAL_FILE, f"{self._pcr4().hex()} {confirm_s}\n".encode())
 
     def end_trial(self) -> Callable[[], None]:
         """Note that a confirmation came, before it takes effect; return what takes the note back."""
@@ -177,6 +164,20 @@ class Updates:
         document = {"host_id": self._host_id, "release_id": confirmed, "version": 1}
         self._write("identity.json", dump_canonical(document), 0o644)
         self.confirmed = confirmed
+
+    def _running(self) -> str:
+        """Return the id of the release that runs, as far as this host knows, in hex."""
+        if not self._statements:
+            return self.confirmed
+        # Imported here: a host without updates has no use for it.
+        from ..check.bootpcrs import MAX_FAILED_ATTEMPTS, pcr4_values
+
+        register = self._pcr4()
+        for statement in reversed(self._statements):
+            if register in pcr4_values(statement.authenticode_sha256, MAX_FAILED_ATTEMPTS):
+                return statement.release_id.hex()
+        # The installer's own: its xen.efi is named by nobody here.
+        return self._statements[0].before.hex()
 
     def _take(self, book: Any) -> None:
         if not isinstance(book, dict) or set(book) != {"version", "updates"} or book["version"] != 1:
@@ -224,13 +225,3 @@ class Updates:
             os.fsync(fd)
         finally:
             os.close(fd)
-
-
-def running_root(command_line: str) -> bytes:
-    """Return the root hash that a kernel command line names; empty where it names none.
-
-    >>> running_root("quiet vouch.verity=" + "0a" * 32 + ",00,7 --").hex()[:4]
-    '0a0a'
-    """
-    match = _WORD.search(command_line)
-    return bytes.fromhex(match[1]) if match else b""

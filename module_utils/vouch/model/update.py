@@ -5,11 +5,12 @@ An *update statement* is what a host that runs one release has its TPM sign afte
 
     type         "urn:vouch:update-statement:1"
     host_id      uuid of the host
-    before       {"release_id":hex,"verity_root":hex}   release that ran and wrote
-    after        {"release_id":hex,"verity_root":hex}   release that was written
+    before       hex, id of the release that ran and wrote
+    after        hex, id of the release that was written
+    authenticode_sha256  hex, what the firmware extends for its xen.efi
     slot         "a" or "b": where its root image is
-    written      {"xen.efi":hex,"root.img":hex,         as read back from the disk
-                  "root_bytes":int}                     length of the root image
+    written      {"xen.efi":hex,"root.img":hex,   as read back from the disk
+                  "root_bytes":int}               length of the root image
     order        hex, SHA-256 of the signed order
     time         Unix seconds
 
@@ -21,7 +22,7 @@ Source: docs/proof.md, "Update proof"; docs/adr/0008-updates-by-boot-next.md.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..parse.canonical import dump_canonical, load_canonical
 from ..parse.fields import Fields
@@ -39,7 +40,7 @@ ENTRY, NEXT_ENTRY = "Vouch", "Vouch next"
 """Descriptions of the two boot entries; only the first one is in BootOrder."""
 
 UPDATES_FILE, TRIAL_FILE = "updates.json", "trial"
-"""On the data partition: the chain of update proofs; the root hash that is tried, and for how long."""
+"""On the data partition: the chain of update proofs; PCR 4 of the release before, and how long it is away."""
 
 CURRENT, STAGED, TRIAL, FALLEN_BACK, OTHER = "current", "staged", "trial", "fallen-back", "other"
 """What a host can be in: nothing waits; a release waits; it runs and is not confirmed; it was to run, and does not;
@@ -56,9 +57,9 @@ class UpdateStatement(NamedTuple):
     Attributes:
         host_id: The host.
         before: Id of the release that ran.
-        before_root: Its verity root hash.
         release_id: Id of the release that was written.
-        verity_root: Its verity root hash.
+        authenticode_sha256: What the firmware extends for its xen.efi: by PCR 4 a host knows whether it runs. A root
+            image may be the same in two releases.
         slot: Where its root image is.
         xen_efi_sha256: File read back from the disk.
         root_img_sha256: Partition content read back from the disk.
@@ -69,9 +70,8 @@ class UpdateStatement(NamedTuple):
 
     host_id: str
     before: bytes
-    before_root: bytes
     release_id: bytes
-    verity_root: bytes
+    authenticode_sha256: bytes
     slot: str
     xen_efi_sha256: bytes
     root_img_sha256: bytes
@@ -85,8 +85,9 @@ class UpdateStatement(NamedTuple):
             {
                 "type": UPDATE_STATEMENT_TYPE,
                 "host_id": self.host_id,
-                "before": _release(self.before, self.before_root),
-                "after": _release(self.release_id, self.verity_root),
+                "before": self.before.hex(),
+                "after": self.release_id.hex(),
+                "authenticode_sha256": self.authenticode_sha256.hex(),
                 "slot": self.slot,
                 "written": {
                     HYPERVISOR: self.xen_efi_sha256.hex(),
@@ -109,13 +110,12 @@ class UpdateStatement(NamedTuple):
         """
         fields = Fields(load_canonical(data, limit_bytes=MAX_UPDATE_STATEMENT_BYTES), "update-statement")
         fields.literal("type", UPDATE_STATEMENT_TYPE)
-        before, after, written = (fields.object(name) for name in ("before", "after", "written"))
+        written = fields.object("written")
         statement = cls(
             host_id=fields.uuid("host_id"),
-            before=before.hex("release_id", 32),
-            before_root=before.hex("verity_root", 32),
-            release_id=after.hex("release_id", 32),
-            verity_root=after.hex("verity_root", 32),
+            before=fields.hex("before", 32),
+            release_id=fields.hex("after", 32),
+            authenticode_sha256=fields.hex("authenticode_sha256", 32),
             slot=fields.choice("slot", *SLOTS),
             xen_efi_sha256=written.hex(HYPERVISOR, 32),
             root_img_sha256=written.hex(ROOT_IMAGE, 32),
@@ -123,10 +123,6 @@ class UpdateStatement(NamedTuple):
             order=fields.hex("order", 32),
             time_s=fields.integer("time"),
         )
-        for part in (before, after, written, fields):
-            part.done()
+        written.done()
+        fields.done()
         return statement
-
-
-def _release(release_id: bytes, verity_root: bytes) -> dict[str, Any]:
-    return {"release_id": release_id.hex(), "verity_root": verity_root.hex()}

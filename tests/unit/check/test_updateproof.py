@@ -152,7 +152,7 @@ FAULTS: dict[str, tuple[Callable[[UpdatedHost], object], str]] = {
     "4 a release we do not have": (lambda h: forged(h, release_id=bytes(32)), "release.unknown"),
     "4 another xen.efi": (lambda h: forged(h, xen_efi_sha256=bytes(32)), "update.files"),
     "4 another root image": (lambda h: forged(h, root_img_sha256=bytes(32)), "update.files"),
-    "4 another root hash": (lambda h: forged(h, verity_root=bytes(32)), "update.files"),
+    "4 another boot file": (lambda h: forged(h, authenticode_sha256=bytes(32)), "update.files"),
 }
 
 

@@ -21,7 +21,7 @@ from ansible.module_utils.vouch.model.hostorder import CONFIRM, PAYLOAD_TYPE, ST
 from ansible.module_utils.vouch.model.update import UpdateStatement
 from ansible.module_utils.vouch.parse.cel import parse_cel
 
-from guests_harness import OLD_ROOT, ORDER_KEY, Guests, guests, wait_until
+from guests_harness import ORDER_KEY, Guests, guests, wait_until
 from hostrelease import RELEASE_KEY, NewRelease
 from verifier_harness import HOST_ID, RELEASE_ID, EnrolledTpm
 
@@ -65,17 +65,6 @@ def status(host: Guests) -> dict[str, Any]:
     return found
 
 
-def boot(host: Guests, tpm: EnrolledTpm, root: bytes) -> None:
-    """Restart the machine into what has that root hash: registers and event log begin anew."""
-    host.kill()
-    tpm.stop()
-    tpm.start()
-    host.tpm = tpm.tcti
-    (host.run / "eventlog").unlink()
-    host.cmdline.write_text(f"quiet vouch.verity={root.hex()},73,3 --\n")
-    host.start()
-
-
 def evidence(host: Guests) -> Evidence:
     with host.connect() as client:
         client.ask_evidence(NONCE)
@@ -95,8 +84,8 @@ def test_a_whole_update(host: Guests, guest_tpm: EnrolledTpm) -> None:
     assert (status(host)["state"], status(host)["waiting"]) == ("staged", new.id.hex())
     (proof,) = evidence(host).updates
     statement = UpdateStatement.from_bytes(proof.statement)
-    assert (statement.host_id, statement.before.hex(), statement.before_root) == (HOST_ID, RELEASE_ID, OLD_ROOT)
-    assert (statement.release_id, statement.verity_root) == (new.id, new.verity.root_hash)
+    assert (statement.host_id, statement.before.hex(), statement.release_id) == (HOST_ID, RELEASE_ID, new.id)
+    assert statement.authenticode_sha256 == new.release.authenticode_sha256
     assert statement.root_img_sha256 == new.release.subjects["root.img"]
     selection = PcrSelection("sha256", tuple(range(10)))
     verified = verify_attest(check_ak_public(guest_tpm.ak_public).key, proof.attest, proof.signature)
@@ -105,7 +94,7 @@ def test_a_whole_update(host: Guests, guest_tpm: EnrolledTpm) -> None:
     check_values(verified.quote, selection, proof.pcrs)
     assert order(host, TRY, new)["changed"] is True
     wait_until((host.machine / "disk/restarted").exists, "the restart")
-    assert (host.data / "trial").read_text() == f"{new.verity.root_hash.hex()} 600\n"
+    assert (host.data / "trial").read_text() == f"{proof.pcrs[4].hex()} 600\n"
     events = host.events("host.")
     assert [(event["event"], event.get("action")) for event in events] == [
         ("host.update", STAGE),
@@ -113,7 +102,7 @@ def test_a_whole_update(host: Guests, guest_tpm: EnrolledTpm) -> None:
         ("host.update", TRY),
     ]
     assert events[1]["statement"] == hashlib.sha256(proof.statement).hexdigest()
-    boot(host, guest_tpm, new.verity.root_hash)
+    host.restart(guest_tpm, new.release.authenticode_sha256)
     assert (status(host)["state"], status(host)["running"]) == ("trial", new.id.hex())
     assert json.loads(evidence(host).statement)["release_id"] == new.id.hex()
     assert order(host, CONFIRM, new)["changed"] is True
@@ -153,8 +142,8 @@ def test_a_host_that_fell_back_says_so_and_may_be_tried_again(host: Guests, gues
     new = publish(host, NewRelease())
     order(host, STAGE, new)
     order(host, TRY, new)
-    boot(host, guest_tpm, new.verity.root_hash)
-    boot(host, guest_tpm, OLD_ROOT)
+    host.restart(guest_tpm, new.release.authenticode_sha256)
+    host.restart(guest_tpm)
     found = status(host)
     assert (found["state"], found["running"], found["waiting"]) == ("fallen-back", RELEASE_ID, new.id.hex())
     assert json.loads(evidence(host).statement)["release_id"] == RELEASE_ID
@@ -281,7 +270,7 @@ def test_killed_anywhere_the_update_goes_on(
     new = publish(host, NewRelease())
     for step in (STAGE, TRY, CONFIRM):
         if step == CONFIRM:
-            boot(host, guest_tpm, new.verity.root_hash)
+            host.restart(guest_tpm, new.release.authenticode_sha256)
         if step == action:
             host.crash(where, who)
             envelope = signed(host, step, new.id)

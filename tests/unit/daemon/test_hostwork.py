@@ -87,7 +87,7 @@ def test_stage_try_confirm(host: Host) -> None:
     assert written.pop("changed") is True
     assert written == {
         "slot": "b",
-        "verity_root": new.verity.root_hash.hex(),
+        "authenticode_sha256": new.release.authenticode_sha256.hex(),
         "xen.efi": new.release.subjects["xen.efi"].hex(),
         "root.img": new.release.subjects["root.img"].hex(),
         "root_bytes": len(new.root),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.daemon import updates
-from ansible.module_utils.vouch.daemon.updates import Updates, running_root
+from ansible.module_utils.vouch.daemon.updates import Updates
 from ansible.module_utils.vouch.errors import UsageError, VouchError
 from ansible.module_utils.vouch.install.slot import identity_bytes
 from ansible.module_utils.vouch.model.hostorder import CONFIRM, STAGE, TRY
@@ -18,21 +18,28 @@ from ansible.module_utils.vouch.model.update import UpdateStatement
 from ansible.module_utils.vouch.parse.fields import encode_base64
 
 from hostparts import HOST
+from sim.firmware import SimFirmware
 
 OLD, NEW, OTHER, FOREIGN = (bytes([n]) * 32 for n in (1, 2, 3, 4))
 
 
-def root(release: bytes) -> bytes:
+def authenticode(release: bytes) -> bytes:
     return bytes([release[0] + 100]) * 32
+
+
+def pcr4(release: bytes, attempts: int = 0) -> bytes:
+    """Return PCR 4 after a release was started, as the firmware makes it."""
+    machine = SimFirmware()
+    machine.boot([authenticode(release)], failed_attempts=attempts)
+    return machine.bank()[4]
 
 
 def statement(before: bytes = OLD, after: bytes = NEW) -> UpdateStatement:
     return UpdateStatement(
         host_id=str(HOST),
         before=before,
-        before_root=root(before),
         release_id=after,
-        verity_root=root(after),
+        authenticode_sha256=authenticode(after),
         slot="b",
         xen_efi_sha256=bytes(32),
         root_img_sha256=bytes(32),
@@ -52,7 +59,7 @@ class Host:
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
         (folder / "identity.json").write_bytes(identity_bytes(HOST, OLD))
-        self.running = OLD
+        self.boot(OLD)
 
     def book(self) -> Updates:
         identity = json.loads((self.folder / "identity.json").read_bytes())
@@ -60,7 +67,7 @@ class Host:
             str(self.folder),
             host_id=identity["host_id"],
             release_id=identity["release_id"],
-            running_root=root(self.running),
+            pcr4=lambda: self.pcr4,
         )
 
     def stage(self, after: bytes = NEW) -> None:
@@ -70,8 +77,8 @@ class Host:
     def try_(self) -> None:
         self.book().begin_trial(600)
 
-    def boot(self, release: bytes) -> None:
-        self.running = release
+    def boot(self, release: bytes, attempts: int = 0) -> None:
+        self.running, self.pcr4 = release, pcr4(release, attempts)
 
     def confirm(self) -> None:
         book = self.book()
@@ -171,14 +178,14 @@ def test_the_chain_keeps_what_was_confirmed_and_drops_what_was_not(host: Host) -
     assert host.book().waiting == statement(NEW, FOREIGN)
 
 
-def test_a_trial_names_its_root_and_its_time(host: Host) -> None:
+def test_a_trial_names_the_release_before_and_its_time(host: Host) -> None:
     host.stage()
     host.try_()
-    assert (host.folder / "trial").read_text() == f"{root(NEW).hex()} 600\n"
+    assert (host.folder / "trial").read_text() == f"{pcr4(OLD).hex()} 600\n"
     undo = host.book().end_trial()
     assert not (host.folder / "trial").exists()
     undo()
-    assert (host.folder / "trial").read_text() == f"{root(NEW).hex()} 600\n"
+    assert (host.folder / "trial").read_text() == f"{pcr4(OLD).hex()} 600\n"
 
 
 def test_a_confirmed_host_is_named_as_the_installer_names_it(host: Host) -> None:
@@ -221,14 +228,16 @@ def test_a_folder_that_cannot_be_written(host: Host) -> None:
     assert caught.value.code == "update.storage"
 
 
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        ("quiet vouch.verity=" + "0a" * 32 + ",73,7 --", b"\x0a" * 32),
-        ("quiet", b""),
-        ("vouch.verity=" + "0a" * 31 + ",73,7", b""),
-        ("", b""),
-    ],
-)
-def test_the_root_that_runs(line: str, found: bytes) -> None:
-    assert running_root(line) == found
+@pytest.mark.parametrize("attempts", [0, 1, 16])
+def test_failed_boot_attempts_before_it_do_not_hide_what_runs(host: Host, attempts: int) -> None:
+    host.stage()
+    host.boot(NEW, attempts)
+    assert host.book().state == "trial"
+
+
+def test_a_host_that_was_never_updated_does_not_ask_the_tpm(host: Host) -> None:
+    def absent() -> bytes:
+        raise VouchError("no TPM", code="tpm.absent")
+
+    book = Updates(str(host.folder), host_id=str(HOST), release_id=OLD.hex(), pcr4=absent)
+    assert (book.running, book.state) == (OLD.hex(), "current")

@@ -119,13 +119,7 @@ def test_an_update_from_the_order_to_the_record(controller: Controller, tpm: Enr
     assert controller.run("tried")["action"] == "try"
     host = controller.host
     wait_until((host.machine / "disk/restarted").exists, "the restart")
-    host.kill()
-    tpm.stop()
-    tpm.start()
-    host.tpm = tpm.tcti
-    (host.run / "eventlog").unlink()
-    host.cmdline.write_text(f"vouch.verity={controller.new.verity.root_hash.hex()},73,3 --\n")
-    host.start()
+    host.restart(tpm, controller.new.release.authenticode_sha256)
     assert controller.run("confirmed")["code"] == "update.unproven"
     controller.accept()
     confirmed = controller.run("confirmed")

@@ -16,9 +16,8 @@ from ansible.module_utils.vouch.parse.canonical import dump_canonical
 STATEMENT = UpdateStatement(
     host_id="6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
     before=b"\x01" * 32,
-    before_root=b"\x02" * 32,
     release_id=b"\x03" * 32,
-    verity_root=b"\x04" * 32,
+    authenticode_sha256=b"\x04" * 32,
     slot="b",
     xen_efi_sha256=b"\x05" * 32,
     root_img_sha256=b"\x06" * 32,
@@ -39,7 +38,7 @@ def test_the_files_are_named_as_in_a_release() -> None:
 FAULTS: dict[str, Callable[[dict[str, Any]], object]] = {
     "another type": lambda s: s.update(type="urn:vouch:install-statement:1"),
     "a member too many": lambda s: s.update(more=1),
-    "a member too many inside": lambda s: s["after"].update(more=1),
+    "a member too many inside": lambda s: s["written"].update(more=1),
     "no release before": lambda s: s.pop("before"),
     "a short digest": lambda s: s["written"].update({"root.img": "00"}),
     "another file": lambda s: s["written"].update({"vmlinuz": "00" * 32}),
