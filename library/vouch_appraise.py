@@ -34,7 +34,10 @@ options:
     type: dict
     required: true
   releases:
-    description: Signed release files (DSSE) that may run. The policy decides which of them do.
+    description:
+      - Signed release files (DSSE) that may run. The policy decides which of them do.
+      - For a host that was updated also those that it ran before, from the installed one on. They are needed to verify
+        its install proof and its update proofs.
     type: list
     elements: path
     required: true
@@ -69,6 +72,11 @@ options:
         description: Ids of the releases that are accepted. Without it every signed one is.
         type: list
         elements: str
+      retired:
+        description: Ids of releases that no host may run any more, whoever signed them.
+        type: list
+        elements: str
+        default: []
       installer_pcr4:
         description: PCR 4 of the trusted installers, hexadecimal.
         type: list
@@ -253,6 +261,7 @@ def argument_spec() -> dict[str, Any]:
         "ttl_s": {"type": "int", "default": 600},
         "release_keys": {"type": "list", "elements": "path", "required": True, "no_log": False},
         "releases": {"type": "list", "elements": "str"},
+        "retired": {"type": "list", "elements": "str", "default": []},
         "installer_pcr4": {"type": "list", "elements": "str", "required": True},
         "max_failed_boot_attempts": {"type": "int", "default": 0},
         "allow_debug": {"type": "bool", "default": False},

@@ -100,7 +100,7 @@ boot_entry:
   description: What the boot entry starts.
   returned: success
   type: str
-  sample: HD(1,GPT,4f68bce3-e8cd-4db1-96e7-fbcaf984b709,0x800,0x80000)/\EFI\vouch\a.efi
+  sample: HD(1,GPT,4f68bce3-e8cd-4db1-96e7-fbcaf984b709,0x800,0x80000)/\EFI\vouch\current.efi
 boot_variable:
   description: Name of the boot entry's variable.
   returned: success

@@ -21,9 +21,10 @@ from ansible.module_utils.vouch.make.order import sign_guest_order
 from ansible.module_utils.vouch.make.sign import generate_private_key, public_pem
 from ansible.module_utils.vouch.model.order import GuestOrder
 from ansible.module_utils.vouch.model.package import package_id
+from ansible.module_utils.vouch.port.tpm import Tpm
 
 from guestparts import Guest, digest
-from verifier_harness import HOST_ID, ROOT, Verifier
+from verifier_harness import HOST_ID, ROOT, EnrolledTpm, Verifier
 
 LAUNCH = (
     "import sys; sys.path[:0] = sys.argv[1:2]; sys.path.append(sys.argv[3]); "
@@ -169,11 +170,11 @@ class Guests(Verifier):
         path = self.machine / "trace"
         return path.read_text().splitlines() if path.exists() else []
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return the events about guests in the log."""
+    def events(self, about: str = "guest.") -> list[dict[str, Any]]:
+        """Return the events about guests in the log, or those about the host."""
         lines = (self.run / "eventlog").read_text().splitlines()
         found = [json.loads(line)["content"] for line in lines]
-        return [event for event in found if event["event"].startswith("guest.")]
+        return [event for event in found if event["event"].startswith(about)]
 
     def kinds(self) -> list[str]:
         """Return their kinds, in order."""
@@ -206,6 +207,20 @@ class Guests(Verifier):
     def pid(self, role: str) -> int:
         """Return the process number of ``main`` or ``keeper``."""
         return int((self.machine / role).read_text())
+
+    def restart(self, tpm: EnrolledTpm, authenticode: bytes | None = None) -> None:
+        """Restart the machine, into a release's xen.efi where one is given: registers and event log begin anew."""
+        self.kill()
+        tpm.stop()
+        tpm.start()
+        self.tpm = tpm.tcti
+        if authenticode is not None:
+            with Tpm(tpm.tcti) as registers:
+                for measured in (b"Calling EFI Application from Boot Option", bytes(4)):
+                    registers.extend(4, digest(measured))
+                registers.extend(4, authenticode)
+        (self.run / "eventlog").unlink()
+        self.start()
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill every process as systemd does when the main one died."""

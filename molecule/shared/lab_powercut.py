@@ -30,8 +30,8 @@ from vouch.lab.machine import MachinePaths
 from vouch.parse.pe import parse_pe
 
 SLOT = "vouch-a"
-XEN_EFI = "/EFI/vouch/a.efi"
-BOOT_ENTRY = "Vouch a".encode("utf-16-le")
+XEN_EFI = "/EFI/vouch/current.efi"
+BOOT_ENTRY = "Vouch\0".encode("utf-16-le")
 ENOUGH_BYTES = 8 << 20
 POLL_INTERVAL_S = 0.1
 

@@ -7,6 +7,8 @@ xen-config OLD NEW          another text in the configuration inside xen.efi, of
 other-kernel                another dom0 kernel inside xen.efi: the same one with another version text
 flip-root BYTE              one bit of the root image
 other-image STORE RELEASE   another release's files in place of the installed ones
+roll-back                   the release before the last update is started again
+forget-updates              no proof of any update is left on the data partition
 other-ssh-key               another SSH host key on the data partition
 clear-tpm                   TPM2_Clear
 other-tpm                   another TPM
@@ -31,12 +33,14 @@ from lab_disk import LabDisk
 
 from vouch.lab.control import Machine
 from vouch.lab.machine import MachinePaths
+from vouch.model import update
 from vouch.model.image import ROOT_IMAGE
 from vouch.model.release import HYPERVISOR, HostRelease
+from vouch.model.update import UPDATES_FILE
 from vouch.parse.envelope import parse_envelope
 from vouch.parse.pe import authenticode_digest, parse_pe
 
-XEN_EFI = "/EFI/vouch/a.efi"
+XEN_EFI, NEXT_EFI = f"/{update.CURRENT_EFI}", f"/{update.NEXT_EFI}"
 SLOT = "vouch-a"
 HOST_KEY = "/ssh/ssh_host_ed25519_key"
 
@@ -80,6 +84,21 @@ def other_image(machine: Machine, store: str, release_file: str) -> dict[str, An
     return _authenticode(before, after)
 
 
+def roll_back(machine: Machine) -> dict[str, Any]:
+    """Let the two boot files change places again."""
+    disk = LabDisk(machine.paths.disk)
+    before, after = disk.esp_file(XEN_EFI), disk.esp_file(NEXT_EFI)
+    disk.write_esp_file(XEN_EFI, after)
+    disk.write_esp_file(NEXT_EFI, before)
+    return _authenticode(before, after)
+
+
+def forget_updates(machine: Machine) -> dict[str, Any]:
+    """Empty the chain of update proofs."""
+    LabDisk(machine.paths.disk).write_data_files({f"/{UPDATES_FILE}": (b'{"updates":[],"version":1}', 0o600)})
+    return {}
+
+
 def other_ssh_key(machine: Machine) -> dict[str, Any]:
     """Put a key of our own in the place of the host's."""
     disk, key = LabDisk(machine.paths.disk), Ed25519PrivateKey.generate()
@@ -109,7 +128,10 @@ def nothing(machine: Machine) -> dict[str, Any]:
 
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     function.__name__.replace("_", "-"): function
-    for function in (xen_config, other_kernel, flip_root, other_image, other_ssh_key, clear_tpm, other_tpm, nothing)
+    for function in (
+        *(xen_config, other_kernel, flip_root, other_image, roll_back, forget_updates),
+        *(other_ssh_key, clear_tpm, other_tpm, nothing),
+    )
 }
 
 

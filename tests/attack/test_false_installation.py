@@ -67,7 +67,7 @@ def test_another_release_was_written() -> None:
     host.install()
     host.release_id = right
     host.boot()
-    host.enrolment = replace(host.enrolment, release_id=right)
+    host.enrolment = replace(host.enrolment, release_id=right, installed=right)
     assert judged(host) == ("roti", ("roti.release",))
 
 

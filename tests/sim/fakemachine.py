@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from sim.slots import SimSlots
 from vouch.daemon import watcher
 from vouch.daemon.__main__ import main
 from vouch.daemon.evidence import EvidenceMaker
@@ -240,7 +241,14 @@ def machine(options: dict[str, str], config: Any) -> Machine:
         measurer=FakeMeasurer,
         attach=_attach,
         verify=Libcrypto().verify_signature,
+        slots=SimSlots(FOLDER / "disk", _traced),
     )
+
+
+def _traced(what: str) -> None:
+    """Note a write to the disk, and crash there when the test wants that."""
+    trace(what)
+    point(f"{what}.before")
 
 
 def _attach(fd: int, name: str) -> LoopDevice:

@@ -9,7 +9,7 @@
  5. boot       the stated release is one we accept; PCR 4 is that release's; the firmware registers are the baseline
  6. logs       the VM verifier's log replays to PCR 14, the measurement list to PCR 10
  7. contents   every event and every measurement is accounted for
- 8. roti       the installer proved what it wrote
+ 8. roti       the installer proved what it wrote, and each release since then what it was updated to
  9. channel    the key we spoke to is the one stated and the one enrolled
 10. guests     each has a verdict of its own (``appraise.guests``), which does not touch the host's
 
@@ -32,6 +32,7 @@ from ..check.guestevents import guest_lives
 from ..check.identity import check_ak_public
 from ..check.imarules import ReplayedIma, check_ima, replay_ima
 from ..check.quote import VerifiedQuote, verify_quote
+from ..check.updateproof import verify_updates
 from ..errors import EvidenceError, ParseError, UsageError, shown
 from ..model.boot import boot_aggregate
 from ..model.digest import sha256
@@ -199,11 +200,13 @@ class _Appraisal:
 
     # Stage 5.
     def check_boot(self) -> Iterable[Finding]:
-        self.reference = self.references.find(self.quote.statement.release_id)
+        stated = self.quote.statement.release_id
+        if stated in self.known.retired:
+            # Before anything else: it may be signed, and known, and still there must be no way back to it.
+            raise deny("release.retired", "host", expected=self.known.release_id, actual=stated)
+        self.reference = self.references.find(stated)
         release = self.reference.verified.release
-        found: list[Finding] = []
-        if self.reference.verified.release_id != self.known.release_id:
-            found.append(_finding("release.unexpected", self.known.release_id, self.reference.verified.release_id))
+        found = self.check_expected(stated)
         if release.variant == DEBUG:
             severity = Severity.WARN if self.policy.allow_debug else Severity.DENY
             found.append(_finding("release.debug", "production", release.variant, severity))
@@ -215,6 +218,17 @@ class _Appraisal:
         )
         found += check_baseline(self.quote.bank, self.known.baseline)
         return found
+
+    def check_expected(self, stated: bytes) -> list[Finding]:
+        """Hold the stated release against the one that is meant to run, and the one of an update that is being made."""
+        ahead = self.known.next
+        if stated == self.known.release_id:
+            return []
+        if ahead is None or ahead.release_id != stated:
+            return [_finding("release.unexpected", self.known.release_id, stated)]
+        if self.now_s >= ahead.until_s:
+            return [_finding("release.window", f"before {ahead.until_s}", self.now_s)]
+        return [_finding("release.next", self.known.release_id, stated, Severity.NOTE)]
 
     # Stage 6.
     def replay_logs(self) -> Iterable[Finding]:
@@ -272,8 +286,16 @@ class _Appraisal:
     def check_roti(self) -> Iterable[Finding]:
         if self.evidence.roti is None:
             raise deny("roti.missing", "installation", expected="a proof of the installation", actual="none")
-        install = self.references.install_proof(
-            self.evidence.roti, reference=self.reference, ak=self.ak, known=self.known
+        installed = self.references.known(self.known.installed)
+        install = self.references.install_proof(self.evidence.roti, reference=installed, ak=self.ak, known=self.known)
+        verify_updates(
+            self.evidence.updates,
+            ak=self.ak,
+            host_id=self.known.host_id,
+            installed=self.known.installed,
+            running=self.quote.statement.release_id,
+            release_of=lambda wanted: self.references.known(wanted).verified,
+            max_failed_attempts=self.policy.max_failed_boot_attempts,
         )
         found = list(install.findings)
         for index in sorted(set(FIRMWARE_PCRS) - set(FIRST_BOOT_PCRS)):
@@ -297,6 +319,7 @@ class _Appraisal:
             ima=self.ima.resume,
             pinned={index: bank[index] for index in FIRST_BOOT_PCRS},
             accepted_at_s=self.now_s,
+            release_id=self.quote.statement.release_id,
         )
 
     def result(self, stage: str) -> AttestationResult:

@@ -43,6 +43,7 @@ class AppraisalPolicy:
         releases: Ids (SHA-256 of the signed file) of the releases that are accepted; never empty. None accepts each
             release that one of ``release_keys`` signed, old ones with known holes included.
         installer_pcr4: PCR 4 of the trusted installers; never empty.
+        retired: Ids of releases that no host may run any more, whoever signed them.
         max_failed_boot_attempts: Boot options that may have failed before xen.efi was started.
         allow_debug: Appraise a debug release at all; its verdict is then WARNING, never better.
         pcrs: Registers asked for; at least ``NEEDED_PCRS``.
@@ -62,6 +63,7 @@ class AppraisalPolicy:
     package_keys: tuple[PublicKey, ...] = ()
     packages: tuple[bytes, ...] | None = None
     guest_max_age_s: int = GUEST_MAX_AGE_S
+    retired: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.ttl_s <= MAX_TTL_S:
@@ -72,7 +74,8 @@ class AppraisalPolicy:
             raise _invalid("releases may not be empty; leave it out to accept every signed release")
         if self.packages is not None and not self.packages:
             raise _invalid("packages may not be empty; leave it out to accept every signed package")
-        if any(len(item) != 32 for item in (*self.installer_pcr4, *(self.releases or ()), *(self.packages or ()))):
+        named = (*self.installer_pcr4, *self.retired, *(self.releases or ()), *(self.packages or ()))
+        if any(len(item) != 32 for item in named):
             raise _invalid("releases, packages and registers are 32 bytes long")
         if not 1 <= self.guest_max_age_s <= MAX_TTL_S:
             raise _invalid(f"guest_max_age_s runs from 1 to {MAX_TTL_S}")
@@ -103,6 +106,7 @@ class AppraisalPolicy:
             "package_keys": [key.spki.hex() for key in self.package_keys],
             "packages": None if self.packages is None else [item.hex() for item in self.packages],
             "guest_max_age_s": self.guest_max_age_s,
+            "retired": [item.hex() for item in self.retired],
         }
 
     def digest(self) -> bytes:
@@ -156,6 +160,9 @@ class AppraisalPolicy:
             package_keys=tuple(_key(item, fields) for item in keys),
             packages=packages,
             guest_max_age_s=fields.integer(age) if fields.has(age) else GUEST_MAX_AGE_S,
+            retired=_digests(fields.array("retired", maximum=MAX_ITEMS), "retired", fields)
+            if fields.has("retired")
+            else (),
         )
         fields.done()
         return policy

@@ -101,15 +101,26 @@ class References:
 
         Raises:
             EvidenceError: the reasons it was refused for, ``release.unknown``, or ``release.retired`` when the policy
-                lists accepted releases and this is none of them.
+                retired it, or lists accepted releases and this is none of them.
+        """
+        reference = self.known(wanted)
+        if wanted in self.policy.retired:
+            raise deny("release.retired", "host", expected="a release that is not retired", actual=wanted)
+        if self.policy.releases is not None and wanted not in self.policy.releases:
+            raise deny("release.retired", "host", expected="a release the policy lists", actual=wanted)
+        return reference
+
+    def known(self, wanted: bytes) -> Reference:
+        """Return a signed release with that id, one that no host may run any more too.
+
+        Raises:
+            EvidenceError: the reasons it was refused for, or ``release.unknown``.
         """
         if wanted in self._refused:
             raise EvidenceError(self._refused[wanted])
         reference = self._accepted.get(wanted)
         if reference is None:
             raise deny("release.unknown", "host", expected="a release we have", actual=wanted or "none stated")
-        if self.policy.releases is not None and wanted not in self.policy.releases:
-            raise deny("release.retired", "host", expected="a release the policy lists", actual=wanted)
         return reference
 
     def find_package(self, wanted: bytes, *, subject: str) -> VerifiedPackage:

@@ -41,6 +41,9 @@ EVENTS: Mapping[str, Mapping[str, type]] = {
     "guest.action": {**_GUEST, "action": str},
     "guest.adopted": {**_GUEST, "package": str},
     "guest.stop": {**_GUEST, "package": str, "counter": int, "state": str},
+    "host.update": {"event": str, "time": int, "action": str, "release": str, "order": str},
+    "host.staged": {"event": str, "time": int, "release": str, "statement": str},
+    "host.refused": {"event": str, "time": int, "action": str, "release": str, "code": str},
 }
 """Known events and their members: an event nobody can judge is refused, not skipped."""
 

@@ -8,39 +8,32 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
-from ..errors import ParseError, UsageError
+from ..errors import UsageError
 from ..model.finding import deny
-from ..model.image import IN_TOTO_PAYLOAD_TYPE
 from ..model.key import ECDSA_P256, ED25519, RSASSA, PublicKey
-from ..model.release import HostRelease, release_id
 from ..parse.envelope import Envelope
 from .opened import VerifiedPayload, open_with, verify_with
 from .packagerules import VerifiedPackage, read_verified
+from .releases import VerifiedRelease, verify_release_with
+
+__all__ = [
+    "VerifiedPayload",
+    "VerifiedRelease",
+    "load_key",
+    "verify_envelope",
+    "verify_guest_package",
+    "verify_release",
+    "verify_signature",
+]
 
 LOADED_KEYS = 4096
 """Keys kept in loaded form: loading one costs more than a verification."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedRelease:
-    """A host release that an enrolled release key signed (made by ``verify_release`` only).
-
-    Attributes:
-        release_id: SHA-256 of the signed file.
-        release: What it says.
-        keyid: The key that signed it.
-    """
-
-    release_id: bytes
-    release: HostRelease
-    keyid: str
 
 
 def verify_signature(key: PublicKey, message: bytes, signature: bytes, *, subject: str = "signature") -> None:
@@ -98,24 +91,8 @@ def verify_envelope(envelope: Envelope, keys: Sequence[PublicKey], *, subject: s
 
 
 def verify_release(envelope: bytes, keys: Sequence[PublicKey]) -> VerifiedRelease:
-    """Return the host release in a signed release file.
-
-    1. The file is one DSSE envelope.
-    2. An enrolled release key signed payload and type.
-    3. The type is in-toto's, the payload a host release.
-
-    Raises:
-        EvidenceError: ``envelope.malformed``, ``envelope.signature.invalid``, ``envelope.type``, ``release.malformed``.
-        UsageError: ``key.none``.
-    """
-    verified = open_with(verify_signature, envelope, keys, "release")
-    if verified.payload_type != IN_TOTO_PAYLOAD_TYPE:
-        raise deny("envelope.type", "release", expected=IN_TOTO_PAYLOAD_TYPE, actual=verified.payload_type)
-    try:
-        release = HostRelease.from_bytes(verified.payload)
-    except ParseError as error:
-        raise deny("release.malformed", "release", actual=error) from None
-    return VerifiedRelease(release_id=release_id(envelope), release=release, keyid=verified.keyid)
+    """Return the host release in a signed release file; raises as ``check.releases.verify_release_with``."""
+    return verify_release_with(verify_signature, envelope, keys)
 
 
 def verify_guest_package(envelope: bytes, keys: Sequence[PublicKey]) -> VerifiedPackage:

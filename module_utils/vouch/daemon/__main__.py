@@ -22,8 +22,10 @@ from ..port.quotetpm import DEVICE, QuoteTpm
 from .eventlog import EventLog
 from .evidence import EvidenceMaker, Identity, read_identity
 from .guests import Guests
+from .hostorders import HostOrders
 from .server import Server
 from .stops import Stops
+from .updates import Updates
 
 if TYPE_CHECKING:
     from ..model.verifierconfig import VerifierConfig
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 VERSION = "0.1.0"
 MAX_FILE_BYTES = 8 * 1024 * 1024
 BACKLOG = 1024
+BOOT_PCR = 4
+"""Tells which xen.efi was started."""
 
 OPTIONS = {
     "--data": "/var/lib/vouch",
@@ -82,8 +86,9 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
     except BlockingIOError:
         raise UsageError(f"another VM verifier runs in {run}", code="verifier.running") from None
     tpm = QuoteTpm(options["--tpm"])
+    identity, updates = _identity(options["--data"], tpm)
     maker = EvidenceMaker(
-        identity=_identity(options["--data"]),
+        identity=identity,
         tpm=tpm,
         event_log=EventLog(run, tpm),
         ima_log=ImaLog(options["--ima"]),
@@ -100,6 +105,7 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
         log=maker,
         stops=Stops(os.path.join(options["--data"], "stops.json"), maker.counter, _say),
         folder=os.path.join(run, "guests"),
+        host=HostOrders(updates, maker, now_s=lambda: int(time.time()), say=_say),
         start=_keeper_starter(options, program) if os.path.exists(options["--config"]) else None,
         host_id=maker.identity.host_id,
         monotonic_s=time.monotonic,
@@ -161,14 +167,22 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _identity(folder: str) -> Identity:
-    """Return what the installer left on the data partition; the install proof may be missing, nothing else."""
+def _identity(folder: str, tpm: QuoteTpm) -> tuple[Identity, Updates]:
+    """Return what the installer left on the data partition, and what updates made of it; the install proof may be
+    missing, nothing else."""
     roti_path = os.path.join(folder, "roti.json")
-    return read_identity(
+    identity = read_identity(
         load_json(_read(os.path.join(folder, "identity.json")), limit_bytes=MAX_FILE_BYTES),
         _read(os.path.join(folder, "ssh/ssh_host_ed25519_key.pub")).decode("ascii", "replace"),
         load_json(_read(roti_path), limit_bytes=MAX_FILE_BYTES) if os.path.exists(roti_path) else None,
     )
+    updates = Updates(
+        folder,
+        host_id=identity.host_id,
+        release_id=identity.release_id,
+        pcr4=lambda: tpm.read_pcrs((BOOT_PCR,))[BOOT_PCR],
+    )
+    return identity._replace(release_id=updates.running, updates=tuple(updates.proofs)), updates
 
 
 def _read(path: str) -> bytes:

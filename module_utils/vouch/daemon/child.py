@@ -21,7 +21,7 @@ MAX_DESCRIPTORS = 4096
 
 Message = dict[str, Any]
 Work = Callable[[Channel], NoReturn]
-Errand = Callable[[Machine], None]
+Errand = Callable[[Machine], Message | None]
 
 
 class Child:
@@ -61,8 +61,7 @@ def errand(setting: Setting, what: Errand) -> Work:
 
     def work(channel: Channel) -> NoReturn:
         try:
-            what(setting.machine())
-            message: Message = {"op": "done"}
+            message: Message = {"op": "done", "result": what(setting.machine()) or {}}
         except VouchError as error:
             message = {"op": "failed", "code": error.code, "message": shown(error.message)}
         except Exception as error:  # noqa: BLE001 (our own mistake: whoever waits is told, and it stands in the log)

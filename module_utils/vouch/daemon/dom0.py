@@ -14,6 +14,7 @@ from ..model.verifierconfig import VerifierConfig
 from ..port.blobs import BlobStore
 from ..port.domains import XlDomains
 from ..port.firewall import NftFirewall
+from ..port.hostslots import Dom0Slots
 from ..port.libcrypto import Libcrypto
 from ..port.loopdevice import attach
 from ..port.xenguest import XenGuest
@@ -46,4 +47,5 @@ def machine_of(options: Mapping[str, str], config: VerifierConfig) -> Machine:
         measurer=measurer,
         attach=attach,
         verify=Libcrypto().verify_signature,
+        slots=Dom0Slots(),
     )

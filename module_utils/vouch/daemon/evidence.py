@@ -34,6 +34,9 @@ MAX_QUOTE_ATTEMPTS = 8
 STATEMENT_TYPE = "urn:vouch:host-statement:1"
 EVIDENCE_TYPE = "urn:vouch:evidence:1"
 
+PROOF_PCRS = tuple(range(10))
+"""What an update proof quotes: the registers of firmware and boot, as the install proof does."""
+
 
 class Clock(Protocol):
     """Counters of a TPM."""
@@ -75,12 +78,21 @@ class EvidenceTpm(LogTpm, Protocol):
 
 
 class Identity(NamedTuple):
-    """What the installer wrote about this host. ``roti`` is the install proof as JSON, or None."""
+    """What this host is, by its data partition.
+
+    Attributes:
+        host_id: UUID.
+        release_id: Release that runs, in hex.
+        ssh_host_key: Key of its channel.
+        roti: The install proof as JSON, or None.
+        updates: The update proofs since then, as JSON.
+    """
 
     host_id: str
     release_id: str
     ssh_host_key: str
     roti: dict[str, Any] | None
+    updates: Sequence[dict[str, Any]] = ()
 
 
 class Round(NamedTuple):
@@ -184,6 +196,17 @@ class EvidenceMaker:
                 raise
             return 0
 
+    def prove(self, statement: bytes) -> dict[str, Any]:
+        """Return an update proof as JSON: our registers at start-up, quoted with the digest of ``statement``."""
+        self.start()
+        attest, signature, values = self._quote(hashlib.sha256(statement).digest(), PROOF_PCRS)
+        return {
+            "statement": encode_base64(statement),
+            "attest": encode_base64(attest),
+            "signature": encode_base64(signature),
+            "pcrs": {"sha256": {str(index): value.hex() for index, value in values.items()}},
+        }
+
     def hello(self) -> dict[str, Any]:
         """Return the answer to ``hello``; it needs neither TPM nor logs."""
         return {
@@ -256,6 +279,7 @@ class EvidenceMaker:
                 "ima": {"offset": request.ima_offset, "log": self._ima_slice(made, request.ima_offset)},
                 "event_log": made.event_log,
                 "roti": self.identity.roti,
+                "updates": list(self.identity.updates),
             }
             return encode_answer(request.id, result)
         except VouchError as error:

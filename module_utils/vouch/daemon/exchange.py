@@ -21,7 +21,10 @@ from ..parse.fields import Fields
 from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
 
 PROTOCOL_VERSION = 1
-REQUESTS = ("hello", "evidence", "guest.challenge", "guest.list", "guest.order", "watch")
+REQUESTS = (
+    *("hello", "evidence", "guest.challenge", "guest.list", "guest.order"),
+    *("host.order", "host.status", "watch"),
+)
 
 MAX_ID_CHARS = 64
 MAX_DEPTH = 4
@@ -65,6 +68,19 @@ class OrderRequest(NamedTuple):
     order: bytes
 
 
+class HostOrderRequest(NamedTuple):
+    """Obey this signed order about the host itself; as ``OrderRequest``."""
+
+    id: str
+    order: bytes
+
+
+class StatusRequest(NamedTuple):
+    """Which release runs, and which one waits?"""
+
+    id: str
+
+
 class WatchRequest(NamedTuple):
     """Tell me each event from now on; nothing else may follow on this connection."""
 
@@ -80,12 +96,16 @@ class Refusal(NamedTuple):
     fatal: bool
 
 
-Request = HelloRequest | EvidenceRequest | ChallengeRequest | ListRequest | OrderRequest | WatchRequest | Refusal
+HostRequest = ChallengeRequest | ListRequest | OrderRequest | HostOrderRequest | StatusRequest | WatchRequest
+"""Requests that ask for no proof, and that the main process does not answer out of itself."""
 
-_PLAIN: dict[str, type[HelloRequest | ChallengeRequest | ListRequest | WatchRequest]] = {
+Request = HelloRequest | EvidenceRequest | HostRequest | Refusal
+
+_PLAIN: dict[str, type[HelloRequest | ChallengeRequest | ListRequest | StatusRequest | WatchRequest]] = {
     "hello": HelloRequest,
     "guest.challenge": ChallengeRequest,
     "guest.list": ListRequest,
+    "host.status": StatusRequest,
     "watch": WatchRequest,
 }
 """Requests without members of their own."""
@@ -152,8 +172,9 @@ def _read(kind: str, ident: str, fields: Fields) -> Request:
             request = EvidenceRequest(
                 ident, fields.hex("nonce", NONCE_BYTES), _pcrs(fields), fields.integer("ima_offset")
             )
-        elif kind == "guest.order":
-            request = OrderRequest(ident, fields.blob("order", limit_bytes=MAX_ORDER_BYTES))
+        elif kind in ("guest.order", "host.order"):
+            of = OrderRequest if kind == "guest.order" else HostOrderRequest
+            request = of(ident, fields.blob("order", limit_bytes=MAX_ORDER_BYTES))
         else:
             return Refusal(ident, "request.unknown", f"known requests are {', '.join(REQUESTS)}", False)
         fields.done()

@@ -15,16 +15,17 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ..errors import VouchError
 from ..model.gueststate import BROKEN, MAX_CODES, VIOLATED, GuestRecord
 from ..model.order import CHALLENGE_BYTES, ShutdownProof
 from ..model.shutdown import shutdown_state
-from ..parse.canonical import load_json
 from ..parse.fields import Fields, encode_base64
 from .channel import Channel, pair
+from .hostorders import HostOrders
 from .journal import JournalFolder
+from .lives import Life, lives_of
 from .stops import Stops
 
 CHALLENGE_LIFE_S = 120
@@ -40,8 +41,6 @@ ALIVE_S = 60.0
 RESTART_S = 1.0
 EARLY_S = 45.0
 """A keeper is started without being asked for after so long: its imports take seconds, which the first order would."""
-
-MAX_LOG_BYTES = 4 * 1024 * 1024
 
 Answer = Callable[[Mapping[str, Any] | None, str, str], None]
 """Told how an order ended: its result, or None with a code and a message."""
@@ -65,13 +64,6 @@ class Log(Protocol):
         ...
 
 
-class Life(NamedTuple):
-    """A guest that was launched and not stopped, by the log."""
-
-    package: str
-    violations: tuple[str, ...]
-
-
 class Guests:
     """All guests of this host.
 
@@ -79,6 +71,7 @@ class Guests:
         log: Records events.
         stops: How guests were last stopped.
         folder: Journals, for what is stated before the keeper has spoken.
+        host: Orders about the host itself.
         start: Starts a keeper that has the other end of a socket pair, and returns its process; None on a host that
             starts no guests.
         host_id: Of this host.
@@ -93,13 +86,14 @@ class Guests:
         log: Log,
         stops: Stops,
         folder: str,
+        host: HostOrders | None,
         start: Callable[[socket.socket], int] | None,
         host_id: str,
         monotonic_s: Callable[[], float],
         now_s: Callable[[], int],
         say: Callable[[str], None],
     ) -> None:
-        self._log, self._stops, self._folder = log, stops, folder
+        self._log, self._stops, self._folder, self._host = log, stops, folder, host
         self._start, self._host_id = start, host_id
         self._monotonic_s, self._now_s, self._say = monotonic_s, now_s, say
         self._records: dict[str, GuestRecord] = {}
@@ -163,8 +157,14 @@ class Guests:
         self._challenges[challenge] = self._monotonic_s() + CHALLENGE_LIFE_S
         return {"challenge": challenge, "expires_in_s": CHALLENGE_LIFE_S}
 
-    def order(self, envelope: bytes, answer: Answer) -> None:
-        """Give a signed order to the keeper; ``answer`` is told once how it ended.
+    def host_status(self) -> dict[str, Any]:
+        """Return the answer to ``host.status``."""
+        if self._host is None:
+            raise VouchError("this host knows of no updates", code="update.unavailable")
+        return self._host.status()
+
+    def order(self, envelope: bytes, answer: Answer, op: str = "order") -> None:
+        """Give a signed order to the keeper, by default one about a guest; ``answer`` is told once how it ended.
 
         Raises:
             VouchError: ``guests.unavailable``, ``guests.busy``.
@@ -176,7 +176,7 @@ class Guests:
             self._open()
         self._numbers += 1
         self._orders[self._numbers] = answer
-        self._tell({"op": "order", "ref": self._numbers, "order": encode_base64(envelope)})
+        self._tell({"op": op, "ref": self._numbers, "order": encode_base64(envelope)})
 
     def watch(self, push: Push) -> int:
         """Tell ``push`` each event from now on; return the number that ends it."""
@@ -218,7 +218,7 @@ class Guests:
 
     def _require(self) -> None:
         if self._start is None:
-            raise VouchError("this host starts no guests: its image names no keys for them", code="guests.unavailable")
+            raise VouchError("this host takes no orders: its image names no keys for them", code="guests.unavailable")
 
     def _open(self) -> None:
         if self._start is None:
@@ -273,11 +273,16 @@ class Guests:
     def _heard(self, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "spend":
-            good = self._challenges.pop(message["challenge"], 0.0) > self._monotonic_s()
+            good = self._spent(message["challenge"])
             proven = good and self._proven(message["guest"], message["proof"])
             self._tell({"op": "reply", "ref": message["ref"], "ok": good, "proven": proven})
         elif op == "event":
             self._tell({"op": "reply", "ref": message["ref"], **self._event(message)})
+        elif op == "host.begin" and self._host is not None:
+            good, guests = self._spent(message["challenge"]), len(self._records) + len(self._starting)
+            self._tell({"op": "reply", "ref": message["ref"], **self._host.begin(message, good, guests)})
+        elif op == "host.end" and self._host is not None:
+            self._tell({"op": "reply", "ref": message["ref"], **self._host.end(message)})
         elif op == "state":
             self._state(GuestRecord.from_json(message["record"]))
         elif op == "starting":
@@ -289,6 +294,10 @@ class Guests:
             self._orders.pop(message["ref"], _nobody)(message["result"], "", "")
         elif op == "failed":
             self._orders.pop(message["ref"], _nobody)(None, str(message["code"]), str(message["message"]))
+
+    def _spent(self, challenge: str) -> bool:
+        """Say whether a challenge waited for an order; now it does not any more."""
+        return self._challenges.pop(challenge, 0.0) > self._monotonic_s()
 
     def _event(self, message: dict[str, Any]) -> dict[str, Any]:
         """Record an event and change the table with it; return what the keeper is told."""
@@ -360,24 +369,6 @@ class Guests:
         now_s = self._monotonic_s()
         for challenge in [item for item, until_s in self._challenges.items() if until_s <= now_s]:
             del self._challenges[challenge]
-
-
-def lives_of(log: bytes) -> dict[str, Life]:
-    """Return the guests that were launched and not stopped, by our own log, which replays to PCR 14."""
-    lives: dict[str, Life] = {}
-    for line in log.split(b"\n"):
-        if b'"guest.' not in line:
-            continue
-        event = load_json(line, limit_bytes=MAX_LOG_BYTES)["content"]
-        kind, guest = event["event"], event.get("guest", "")
-        if kind == "guest.launch":
-            lives[guest] = Life(event["package"], ())
-        elif kind == "guest.stop":
-            lives.pop(guest, None)
-        elif kind == "guest.violation" and guest in lives:
-            before = lives[guest]
-            lives[guest] = before._replace(violations=(*before.violations, *event["codes"].split(",")))
-    return lives
 
 
 def _with_codes(record: GuestRecord, codes: tuple[str, ...]) -> GuestRecord:

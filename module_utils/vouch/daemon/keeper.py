@@ -9,12 +9,13 @@ What is done on an order stands in ``obey``, on a violation in ``enforce``, afte
 Messages with the main process, each an object with ``op``; those with ``ref`` are answered by ``reply`` with it:
 
     to us    begin     host_id, lives       what the log says of guests that were launched and not stopped
-             order     ref, order           a signed order in base64
+             order     ref, order           a signed order in base64; ``host-order`` one about the host itself
              reply     ref, ...
     from us  spend     ref, challenge,      is this challenge good, and was the guest last stopped so? reply {"ok",
                        guest, proof         "proven"}; the challenge is not good afterwards
              event     ref, event, record   record it, the guest is then as ``record`` says; reply {"code","counter",
                                             "state"}; a code says why it could not be recorded
+             host....  (``hostorders``)     may a step of an update be taken; how it ended
              state     record               what is known of a guest now
              starting  record               a launch goes on
              gone      guest                nothing is left of a launch
@@ -45,6 +46,7 @@ MAX_CONSOLE_BYTES = 1 << 20
 
 Then = Callable[[Message], None]
 Ended = Callable[[VouchError | None], None]
+Fetched = Callable[[VouchError | None, Message], None]
 
 
 class Keeper:
@@ -74,6 +76,7 @@ class Keeper:
         self.machine: Machine = setting.machine()
         self.journals = JournalFolder(setting.guests)
         self.wards: dict[str, Ward] = {}
+        self.host_busy = False
         self.monotonic_s = time.monotonic
         self._main = main
         self._on_message, self._on_tick = on_message, on_tick
@@ -145,13 +148,19 @@ class Keeper:
 
     def errand(self, what: Errand, then: Ended) -> None:
         """Have ``what`` done by a process; ``then`` gets None, or why it failed."""
+        self.fetch(what, lambda error, _: then(error))
+
+    def fetch(self, what: Errand, then: Fetched) -> None:
+        """Have ``what`` done by a process; ``then`` gets why it failed, or None and what it returned."""
         outcome: list[VouchError | None] = [VouchError("a process ended early", code="errand.lost")]
+        result: Message = {}
 
         def heard(message: Message) -> None:
             failed = message.get("op") == "failed"
             outcome[0] = VouchError(str(message.get("message")), code=str(message.get("code"))) if failed else None
+            result.update(message.get("result") or {})
 
-        self.child(errand(self.setting, what), on_message=heard, on_lost=lambda _: then(outcome[0]))
+        self.child(errand(self.setting, what), on_message=heard, on_lost=lambda _: then(outcome[0], result))
 
     def pause(self, ward: Ward) -> None:
         """Return when no instruction of the guest runs, or when that could not be done and was said."""

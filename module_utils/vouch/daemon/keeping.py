@@ -15,12 +15,14 @@ from ..errors import ParseError, VouchError
 from ..model.verifierconfig import MAX_CONFIG_BYTES, VerifierConfig
 from .channel import Channel
 from .child import Message
+from .hostobey import obey_host
 from .keeper import Keeper, stop_on_signals
 from .machine import Machine, Setting
 from .obey import obey
 from .recover import Ticker, recover
 
 CONSOLES = "/var/log/xen"
+_OBEY = {"order": obey, "host-order": obey_host}
 
 
 def keep(
@@ -55,7 +57,7 @@ def keep(
     keeper = Keeper(
         channel,
         setting,
-        on_message=lambda it, message: obey(it, message) if message.get("op") == "order" else None,
+        on_message=lambda it, message: _OBEY.get(str(message.get("op")), _ignore)(it, message),
         on_tick=Ticker(),
         consoles=CONSOLES if os.path.isdir(CONSOLES) else "",
     )
@@ -68,6 +70,10 @@ def keep(
     finally:
         # Whatever ends this process: a guest that nobody watches does not run.
         keeper.pause_all()
+
+
+def _ignore(keeper: Keeper, message: Message) -> None:
+    """Do nothing about a message that nobody knows."""
 
 
 def read_config(path: str) -> VerifierConfig:

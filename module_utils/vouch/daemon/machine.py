@@ -13,6 +13,7 @@ from ..model.verifierconfig import VerifierConfig
 from ..port.blobs import BlobStore
 from ..port.domains import Domains
 from ..port.firewall import Firewall
+from ..port.hostslots import HostSlots
 from ..port.loopdevice import LoopDevice
 
 
@@ -72,6 +73,7 @@ class Machine(NamedTuple):
             whether it ran before.
         attach: Makes a block device of an open file (``port.loopdevice.attach``).
         verify: Holds a signature against a key (``check.opened.VerifySignature``).
+        slots: The host's own disk; None on a machine that is not updated.
     """
 
     domains: Domains
@@ -80,6 +82,7 @@ class Machine(NamedTuple):
     measurer: Callable[[int, str, Profile, bytes, GuestPackage, bool], Measurer]
     attach: Callable[[int, str], LoopDevice]
     verify: VerifySignature
+    slots: HostSlots | None = None
 
 
 class Setting(NamedTuple):

@@ -24,10 +24,12 @@ from .exchange import (
     ChallengeRequest,
     EvidenceRequest,
     HelloRequest,
+    HostOrderRequest,
+    HostRequest,
     ListRequest,
     OrderRequest,
     Refusal,
-    WatchRequest,
+    StatusRequest,
     encode_answer,
     encode_error,
 )
@@ -284,17 +286,19 @@ class Server:
                 self._about_guests(client, slot, request)
         return found
 
-    def _about_guests(
-        self, client: Client, slot: Slot, request: ChallengeRequest | ListRequest | OrderRequest | WatchRequest
-    ) -> None:
-        """Answer a request about guests, now or when an order has been carried out."""
+    def _about_guests(self, client: Client, slot: Slot, request: HostRequest) -> None:
+        """Answer a request about guests or the host, now or when an order has been carried out."""
         try:
             if isinstance(request, ChallengeRequest):
                 slot.render = _result(request.id, self._guests.challenge())
             elif isinstance(request, ListRequest):
                 slot.render = _result(request.id, self._guests.listed())
+            elif isinstance(request, StatusRequest):
+                slot.render = _result(request.id, self._guests.host_status())
             elif isinstance(request, OrderRequest):
                 self._guests.order(request.order, self._answer_later(client, slot))
+            elif isinstance(request, HostOrderRequest):
+                self._guests.order(request.order, self._answer_later(client, slot), "host-order")
             else:
                 client.slots.pop()
                 client.watch_id = request.id

@@ -252,6 +252,6 @@ def _counters(roti: Roti) -> TpmCounters:
 
 
 def _same_host(known: Enrolment, new: Enrolment) -> bool:
-    names = ("ek_sha256", "ak_public", "ssh_host_key", "release_id")
+    names = ("ek_sha256", "ak_public", "ssh_host_key", "release_id", "installed")
     same = all(getattr(known, name) == getattr(new, name) for name in names)
     return same and all(known.baseline.get(index) == value for index, value in new.baseline.items())

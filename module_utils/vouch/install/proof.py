@@ -19,6 +19,7 @@ from ..model.digest import PcrBank, PcrSelection, sha256
 from ..model.evidence import Roti
 from ..model.image import ROOT_IMAGE
 from ..model.release import HYPERVISOR, InstallStatement
+from ..model.update import CURRENT_EFI
 from ..parse.tpm2 import parse_attest
 from ..port.disk import TargetDisk, digest_of
 from ..port.efi import EfiVariables
@@ -120,11 +121,11 @@ class ProofMaker:
             raise _incomplete(f"partition {number} does not bear the GUID of the release")
         root = digest_of(self._disk.partition(number), image_bytes(wish.release.verity.data_blocks))
         with self._disk.mounted(ESP_NUMBER, writable=False) as esp:
-            hypervisor = file_digest(esp / f"EFI/vouch/{wish.slot}.efi")
+            hypervisor = file_digest(esp / CURRENT_EFI)
         for name, found in ((ROOT_IMAGE, root), (HYPERVISOR, hypervisor)):
             if found != wish.release.subjects[name]:
                 raise _incomplete(f"{name} of slot {wish.slot} is not the release's")
-        target = boot_target(report.table, wish.slot)
+        target = boot_target(report.table)
         if plan_boot(target, self._efi.boot_entries(), self._efi.read("BootOrder") or b"").variables:
             raise _incomplete("the boot entry is not the first one")
         with self._disk.mounted(DATA_NUMBER, writable=False) as data:

@@ -3,7 +3,7 @@
 
     1. partition table       4. xen.efi on the EFI system partition
     2. root image            5. identity and SSH host key on the data partition
-    3. partition GUID        6. boot entry, then boot order
+    3. partition GUID        6. boot entries, then boot order
 
 Each step looks at the real machine and does what is missing, so a run that was cut off can be run again, and a second
 run does nothing. Nothing starts the slot before step 6, and no initrd finds it before step 3, which
@@ -16,11 +16,11 @@ import contextlib
 import os
 import pathlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import UnreachableError, UsageError
-from ..make.bootentry import VARIABLE_ATTRIBUTES, BootTarget, plan_boot
+from ..make.bootentry import VARIABLE_ATTRIBUTES, BootTarget, plan_boot, plan_spare
 from ..make.disklayout import (
     DATA_NUMBER,
     ESP_BYTES,
@@ -37,6 +37,7 @@ from ..make.disklayout import (
 from ..model.disktable import DiskTable, describe
 from ..model.image import ROOT_IMAGE
 from ..model.release import HYPERVISOR, HostRelease
+from ..model.update import CURRENT_EFI, ENTRY, NEXT_EFI, NEXT_ENTRY, TRIAL_FILE, UPDATES_FILE
 from ..parse.canonical import dump_canonical
 from ..port.disk import DiskReport, FileSystem, TargetDisk, digest_of, erase_head, write_prefix
 from ..port.efi import EfiVariables
@@ -122,8 +123,8 @@ class SlotInstaller:
         self._root_image(table, fresh)
         self._hypervisor(fresh)
         ssh_host_key = self._data(fresh)
-        target = boot_target(table, self._wish.slot)
-        variable = self._boot_entry(target)
+        target = boot_target(table)
+        variable = self._boot_entries(table, target)
         return SlotOutcome(
             deltas=tuple(self._deltas),
             disk_bytes=report.size_bytes,
@@ -221,7 +222,7 @@ class SlotInstaller:
     def _hypervisor(self, fresh: bool) -> None:
         digest = self._wish.release.subjects[HYPERVISOR]
         usable = self._file_system(ESP_NUMBER, esp_file_system(self._wish.host_id), fresh)
-        name = f"EFI/vouch/{self._wish.slot}.efi"
+        name = CURRENT_EFI
         if usable:
             with self._disk.mounted(ESP_NUMBER, writable=False) as root:
                 found = file_digest(root / name)
@@ -257,12 +258,14 @@ class SlotInstaller:
         """Return the SSH host key, empty where a rehearsal would still make it."""
         usable = self._file_system(DATA_NUMBER, data_file_system(self._wish.host_id), fresh)
         wanted = identity_bytes(self._wish.host_id, self._wish.release_id)
-        identity, key = None, None
+        identity, key, former = None, None, []
         if usable:
             with self._disk.mounted(DATA_NUMBER, writable=False) as root:
                 identity = _read_optional(root / "identity.json")
                 key = read_host_key(root / "ssh")
-        missing = []
+                former = [name for name in (UPDATES_FILE, TRIAL_FILE) if (root / name).exists()]
+        # An installation is a new beginning: what led to the release before it proves nothing about this one.
+        missing = [self._todo(name, "of the installation before", "absent") for name in former]
         if identity != wanted:
             current = None if identity is None else identity.decode("utf-8", "replace")
             missing.append(self._todo("identity.json", current, wanted.decode()))
@@ -270,6 +273,8 @@ class SlotInstaller:
             missing.append(self._todo("ssh/ssh_host_ed25519_key", None, "a new key"))
         if any(missing):
             with self._disk.mounted(DATA_NUMBER, writable=True) as root:
+                for name in former:
+                    (root / name).unlink()
                 key = ensure_host_key(root / "ssh")
                 # Readable: the VM verifier may run without root's rights, and nothing in it is secret.
                 write_atomic(root / "identity.json", wanted, mode=PUBLIC_MODE)
@@ -277,17 +282,24 @@ class SlotInstaller:
 
     # Step 6
 
-    def _boot_entry(self, target: BootTarget) -> str:
-        entries = self._efi.boot_entries()
-        order = self._efi.read("BootOrder") or b""
-        plan = plan_boot(target, entries, order)
-        for name, value in plan.variables.items():
-            before = order if name == "BootOrder" else entries.get(plan.number)
+    def _boot_entries(self, table: DiskTable, target: BootTarget) -> str:
+        """Have the release started first, and an entry ready that starts another one when BootNext says so."""
+        # The order last: from then on the firmware starts what is on the disk.
+        for wanted, plan_for in ((next_target(table), plan_spare), (target, plan_boot)):
+            entries, order = self._efi.boot_entries(), self._efi.read("BootOrder") or b""
+            plan = plan_for(wanted, entries, order)
+            self._write_variables(plan.variables, entries.get(plan.number), order, wanted)
+        return f"Boot{plan.number:04X}"
+
+    def _write_variables(
+        self, variables: Mapping[str, bytes], entry: bytes | None, order: bytes, target: BootTarget
+    ) -> None:
+        for name, value in variables.items():
+            before = order if name == "BootOrder" else entry
             shown = target.text() if name != "BootOrder" else _order_text(value)
             current = None if before is None else (_order_text(before) if name == "BootOrder" else "another entry")
             if self._todo(f"boot variable {name}", current, shown):
                 self._efi.write(name, value, VARIABLE_ATTRIBUTES)
-        return f"Boot{plan.number:04X}"
 
     def _file_system(self, number: int, wanted: FileSystem, fresh: bool) -> bool:
         """Return whether partition ``number`` can be mounted: it has our file system, or was given it now."""
@@ -315,16 +327,25 @@ def image_bytes(data_blocks: int) -> int:
             return total * 4096
 
 
-def boot_target(table: DiskTable, slot: str) -> BootTarget:
-    """Return what the firmware shall start for ``slot``."""
+def boot_target(table: DiskTable) -> BootTarget:
+    """Return what the firmware shall start, whichever slot the release is in (ADR 8)."""
+    return _target(table, ENTRY, CURRENT_EFI)
+
+
+def next_target(table: DiskTable) -> BootTarget:
+    """Return what the firmware shall start once, when an update is tried."""
+    return _target(table, NEXT_ENTRY, NEXT_EFI)
+
+
+def _target(table: DiskTable, description: str, path: str) -> BootTarget:
     esp = table.partition(ESP_NUMBER)
     return BootTarget(
-        description=f"Vouch {slot}",
+        description=description,
         partition_number=esp.number,
         partition_guid=esp.guid,
         start=esp.start,
         size=esp.size,
-        path=f"\\EFI\\vouch\\{slot}.efi",
+        path="\\" + path.replace("/", "\\"),
     )
 
 

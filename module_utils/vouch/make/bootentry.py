@@ -32,6 +32,10 @@ GLOBAL_VARIABLE_GUID = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 
 MAX_BOOT_NUMBER = 0xFFFF
 
+SPARE_NUMBER = 0x1FFF
+"""First number tried for an entry outside BootOrder. Firmware that adds an entry of its own takes the lowest number
+that BootOrder does not name, and would take that of ours with it (edk2, UefiBootManagerLib)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootTarget:
@@ -104,6 +108,28 @@ def plan_boot(target: BootTarget, entries: Mapping[int, bytes], order: bytes) ->
     then = [number, *(n for n in now if n != number)]
     if now != then:
         variables["BootOrder"] = struct.pack(f"<{len(then)}H", *then)
+    return BootPlan(number=number, variables=variables)
+
+
+def plan_spare(target: BootTarget, entries: Mapping[int, bytes], order: bytes) -> BootPlan:
+    """Return what to write so that ``target`` is a boot option that only BootNext starts.
+
+    It is no part of BootOrder, so firmware does not measure it into PCR 1, and never tries it by itself.
+
+    Args:
+        target: What BootNext shall start.
+        entries: Boot#### number to its value, as the firmware has them now.
+        order: BootOrder now.
+    """
+    wanted, description = encode_load_option(target), _ucs2(target.description)
+    named = set(struct.unpack(f"<{len(order) // 2}H", order[: len(order) // 2 * 2]))
+    ours = [n for n, value in sorted(entries.items()) if value[6 : 6 + len(description)] == description]
+    number = next(
+        (n for n in (*ours, *range(SPARE_NUMBER, -1, -1)) if n not in named and (n in ours or n not in entries)), None
+    )
+    if number is None:
+        raise UsageError("no boot option number is free")
+    variables = {} if entries.get(number) == wanted else {boot_variable(number): wanted}
     return BootPlan(number=number, variables=variables)
 
 

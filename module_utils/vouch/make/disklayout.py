@@ -4,10 +4,10 @@
 =====  ==========  ========  ===================================================================
 number name        size      content
 =====  ==========  ========  ===================================================================
-1      vouch-esp   256 MiB   FAT32: ``/EFI/vouch/a.efi``, ``/EFI/vouch/b.efi``
+1      vouch-esp   256 MiB   FAT32: ``/EFI/vouch/current.efi``, ``/EFI/vouch/next.efi``
 2      vouch-a     512 MiB   root image of slot A (erofs, then its dm-verity hash tree)
 3      vouch-b     512 MiB   root image of slot B
-4      vouch-data  the rest  ext4: identity, SSH host key, install proof
+4      vouch-data  the rest  ext4: identity, SSH host key, install proof, update proofs
 =====  ==========  ========  ===================================================================
 
 The disk GUID *is* the host id, so "this disk is already ours" can be read without mounting anything. A slot's

@@ -8,10 +8,12 @@
 from __future__ import annotations
 
 from ..errors import ParseError, UsageError
+from ..model import hostorder
+from ..model.hostorder import HostOrder
 from ..model.order import PAYLOAD_TYPE, GuestOrder
 from .sign import PrivateKey, generate_private_key, sign_envelope
 
-__all__ = ["generate_private_key", "sign_guest_order"]
+__all__ = ["generate_private_key", "sign_guest_order", "sign_host_order"]
 
 
 def sign_guest_order(order: GuestOrder, private_key: PrivateKey) -> bytes:
@@ -30,3 +32,13 @@ def sign_guest_order(order: GuestOrder, private_key: PrivateKey) -> bytes:
     except ParseError as error:
         raise UsageError(f"no host would read this order: {error}", code="order.inputs") from None
     return sign_envelope(PAYLOAD_TYPE, payload, private_key)
+
+
+def sign_host_order(order: HostOrder, private_key: PrivateKey) -> bytes:
+    """Return the envelope that the request ``host.order`` carries; arguments and errors are as above."""
+    payload = order.to_bytes()
+    try:
+        HostOrder.from_bytes(payload)
+    except ParseError as error:
+        raise UsageError(f"no host would read this order: {error}", code="order.inputs") from None
+    return sign_envelope(hostorder.PAYLOAD_TYPE, payload, private_key)

@@ -273,13 +273,35 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
         "The manifest is not the one the release binds.",
         "fetch it again from the image store",
     ),
-    ("release.retired", DENY, "The release is not among those the policy accepts.", "update the host"),
-    ("release.unexpected", DENY, "The host states another release than was installed on it.", _REINSTALL),
+    (
+        "release.next",
+        NOTE,
+        "The host runs the release of an update that is being made, and is not confirmed yet.",
+        "",
+    ),
+    (
+        "release.retired",
+        DENY,
+        "The release is one that the host was updated from, that the policy retired, or that it does not list.",
+        "update the host; after a roll-back find out who made it",
+    ),
+    (
+        "release.unexpected",
+        DENY,
+        "The host states another release than the one it was installed with or updated to.",
+        _REINSTALL,
+    ),
     (
         "release.unknown",
         DENY,
         "The host states a release that is not in the image store.",
         "add the release, if it is yours",
+    ),
+    (
+        "release.window",
+        DENY,
+        "The host runs the release of an update whose time is over.",
+        "run the update again; it goes on from where it is",
     ),
     # The installation.
     ("roti.ak", DENY, "The install statement is about another attestation key.", _REINSTALL),
@@ -309,6 +331,19 @@ _TABLE: tuple[tuple[str, Severity, str, str], ...] = (
     ("secureboot.variable.order", DENY, "Secure Boot variables were measured in another order.", _FIRMWARE),
     ("signature.invalid", DENY, "The signature is not by the enrolled key.", ""),
     ("statement.host.mismatch", DENY, "An enrolled machine states to be another host.", _REINSTALL),
+    # Updates since the installation.
+    ("update.boot", DENY, "An update statement was not made by the release that ran before.", _REINSTALL),
+    (
+        "update.chain",
+        DENY,
+        "The update proofs do not lead from the installed release to the one that runs.",
+        _REINSTALL,
+    ),
+    ("update.files", DENY, "An update wrote other files than the release has.", _REINSTALL),
+    ("update.host", DENY, "An update statement is about another host.", _REINSTALL),
+    ("update.quote", DENY, "The quote of an update proof does not hold; the next finding says why.", _REINSTALL),
+    ("update.statement.digest", DENY, "An update statement is not the one that was quoted.", _REINSTALL),
+    ("update.statement.malformed", DENY, "An update statement cannot be read.", _MALFORMED),
 )
 
 _CHOSEN: tuple[Code, ...] = (

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from ..errors import ParseError, UsageError
 from ..parse.canonical import dump_canonical, load_json
@@ -31,6 +32,40 @@ FIRST_BOOT_PCRS = (1, 5)
 """Registers that the installation itself changes (boot entry, partitions): the first accepted evidence pins them."""
 
 
+MAX_RETIRED = 256
+"""Releases that a host ran once; far more than updates between two installations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextRelease:
+    """A release that the host may run besides its own, for a while: an update is being made.
+
+    Attributes:
+        release_id: Its id.
+        until_s: Unix seconds; from then on it is not expected any more.
+        accepted_at_s: Unix seconds of the last accepted evidence of it; 0 before any.
+    """
+
+    release_id: bytes
+    until_s: int
+    accepted_at_s: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"release_id": self.release_id.hex(), "until": self.until_s, "accepted_at": self.accepted_at_s}
+
+    @classmethod
+    def read(cls, fields: Fields) -> NextRelease:
+        """Take the members of ``fields``."""
+        release = cls(
+            release_id=fields.hex("release_id", 32),
+            until_s=fields.integer("until"),
+            accepted_at_s=fields.integer("accepted_at"),
+        )
+        fields.done()
+        return release
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolment:
     """One enrolled host; immutable.
@@ -40,12 +75,15 @@ class Enrolment:
         ek_sha256: SHA-256 of the endorsement key's SubjectPublicKeyInfo: names the TPM.
         ak_public: TPMT_PUBLIC of the attestation key that was activated for that endorsement key.
         ssh_host_key: Key of the host's SSH server, from the install proof.
-        release_id: Release that was installed last.
+        release_id: Release that is meant to run: the one that was installed, or the last confirmed update.
         baseline: Firmware registers to their pinned values; those of ``FIRST_BOOT_PCRS`` may not be pinned yet.
         counters: TPM clock and counters of the last accepted evidence (of the installer's quote before any).
         ima: Where the measurement list was judged up to, or None.
         enrolled_at_s: Unix seconds.
         accepted_at_s: Unix seconds of the last accepted evidence; 0 before any.
+        installed: Release that the install proof is about; empty means ``release_id``.
+        next: Release of an update that is being made, or None.
+        retired: Releases that this host ran before; it must not run them again.
     """
 
     host_id: str
@@ -58,10 +96,14 @@ class Enrolment:
     ima: ImaResume | None
     enrolled_at_s: int
     accepted_at_s: int = 0
+    installed: bytes = b""
+    next: NextRelease | None = None
+    retired: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.ek_sha256) != 32 or len(self.release_id) != 32:
-            raise UsageError("endorsement key and release are named by SHA-256")
+        object.__setattr__(self, "installed", self.installed or self.release_id)
+        if any(len(item) != 32 for item in (self.ek_sha256, self.release_id, self.installed, *self.retired)):
+            raise UsageError("endorsement key and releases are named by SHA-256")
         missing = set(FIRMWARE_PCRS) - set(FIRST_BOOT_PCRS) - set(self.baseline)
         if missing or not set(self.baseline) <= set(FIRMWARE_PCRS):
             raise UsageError(f"a baseline pins PCRs {FIRMWARE_PCRS}", code="enrolment.baseline")
@@ -80,12 +122,61 @@ class Enrolment:
             return self.ima
         return ImaResume.start(reset_count=reset_count, restart_count=restart_count)
 
+    def expecting(self, release_id: bytes, *, until_s: int) -> Enrolment:
+        """Return the enrolment of a host that is to be updated to a release until then.
+
+        The same release again only moves the time. The release that runs already is none to expect.
+
+        Raises:
+            UsageError: ``update.retired`` for a release that the host ran before: there is no way back but a new
+                installation.
+        """
+        if release_id in self.retired:
+            raise UsageError(
+                f"host {self.host_id} ran release {release_id.hex()} before, and was updated since",
+                code="update.retired",
+                hint="an older state is installed, not updated to",
+            )
+        if release_id == self.release_id:
+            return dataclasses.replace(self, next=None)
+        known = self.next if self.next is not None and self.next.release_id == release_id else None
+        accepted_at_s = 0 if known is None else known.accepted_at_s
+        release = NextRelease(release_id=release_id, until_s=until_s, accepted_at_s=accepted_at_s)
+        return dataclasses.replace(self, next=release)
+
+    def updated(self, release_id: bytes) -> Enrolment:
+        """Return the enrolment of a host whose update was confirmed: the release before is retired.
+
+        Raises:
+            UsageError: ``update.unproven`` when no evidence of that release was accepted.
+        """
+        if release_id == self.release_id:
+            return dataclasses.replace(self, next=None)
+        if self.next is None or self.next.release_id != release_id or not self.next.accepted_at_s:
+            raise UsageError(
+                f"no evidence was accepted that host {self.host_id} runs release {release_id.hex()}",
+                code="update.unproven",
+                hint="appraise the host while it runs the new release",
+            )
+        retired = (*self.retired, self.release_id)[-MAX_RETIRED:]
+        return dataclasses.replace(self, release_id=release_id, next=None, retired=retired)
+
     def advanced(
-        self, *, counters: TpmCounters, ima: ImaResume, pinned: Mapping[int, bytes], accepted_at_s: int
+        self,
+        *,
+        counters: TpmCounters,
+        ima: ImaResume,
+        pinned: Mapping[int, bytes],
+        accepted_at_s: int,
+        release_id: bytes = b"",
     ) -> Enrolment:
-        """Return the enrolment after accepted evidence; values pinned before stay as they are."""
+        """Return the enrolment after accepted evidence of a release; values pinned before stay as they are."""
+        ahead = self.next
+        if ahead is not None and ahead.release_id == release_id:
+            ahead = dataclasses.replace(ahead, accepted_at_s=accepted_at_s)
         return dataclasses.replace(
             self,
+            next=ahead,
             counters=counters,
             ima=ima,
             baseline={**{index: pinned[index] for index in self.unpinned if index in pinned}, **self.baseline},
@@ -107,6 +198,9 @@ class Enrolment:
                 "ima": None if self.ima is None else self.ima.to_json(),
                 "enrolled_at": self.enrolled_at_s,
                 "accepted_at": self.accepted_at_s,
+                "installed": self.installed.hex(),
+                "next": None if self.next is None else self.next.to_json(),
+                "retired": [item.hex() for item in self.retired],
             }
         )
 
@@ -120,6 +214,9 @@ class Enrolment:
         fields = Fields(load_json(data, limit_bytes=MAX_ENROLMENT_BYTES), "enrolment")
         fields.literal("type", ENROLMENT_TYPE)
         ima = fields.take("ima")
+        # Recorded before there were updates: the last three are missing then.
+        ahead = fields.object("next") if fields.has("next") and fields.given("next") else None
+        retired = fields.array("retired", maximum=MAX_RETIRED) if fields.has("retired") else []
         try:
             enrolment = cls(
                 host_id=fields.uuid("host_id"),
@@ -132,6 +229,9 @@ class Enrolment:
                 ima=None if ima is None else ImaResume.read(Fields(ima, "enrolment.ima")),
                 enrolled_at_s=fields.integer("enrolled_at"),
                 accepted_at_s=fields.integer("accepted_at"),
+                installed=fields.hex("installed", 32) if fields.has("installed") else b"",
+                next=None if ahead is None else NextRelease.read(ahead),
+                retired=tuple(fields.decode_hex("retired", item, 32) for item in retired),
             )
         except UsageError as error:
             raise ParseError("enrolment", 0, error.message, code="parse.field.value") from None

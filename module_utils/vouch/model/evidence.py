@@ -17,6 +17,7 @@ from .digest import HASH_SIZE_BYTES, PCR_COUNT, PcrBank, sha256
 from .merkle import HASH_BYTES, MAX_LEAVES, MAX_PATH_NODES, NONCE_BYTES
 from .release import MAX_INSTALL_STATEMENT_BYTES
 from .statement import MAX_STATEMENT_BYTES
+from .update import MAX_UPDATE_STATEMENT_BYTES, MAX_UPDATES
 
 EVIDENCE_TYPE = "urn:vouch:evidence:1"
 
@@ -77,6 +78,38 @@ class Roti:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateProof:
+    """One step from a release to the next: the statement of the one that wrote (``model.update``), and its quote."""
+
+    statement: bytes
+    attest: bytes
+    signature: bytes
+    pcrs: PcrBank
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "statement": encode_base64(self.statement),
+            "attest": encode_base64(self.attest),
+            "signature": encode_base64(self.signature),
+            "pcrs": bank_to_json(self.pcrs),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> UpdateProof:
+        """Return the proof of a JSON value; raises ``ParseError``."""
+        fields = Fields(value, "update")
+        proof = cls(
+            statement=fields.blob("statement", limit_bytes=MAX_UPDATE_STATEMENT_BYTES),
+            attest=fields.blob("attest", limit_bytes=MAX_ATTEST_BYTES),
+            signature=fields.blob("signature", limit_bytes=MAX_TPM_SIGNATURE_BYTES),
+            pcrs=bank_from_json(fields.take("pcrs"), "update.pcrs"),
+        )
+        fields.done()
+        return proof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One answer of one host.
 
@@ -93,6 +126,7 @@ class Evidence:
         ima_log: The list from there on, binary.
         event_log: The VM verifier's event log, complete.
         roti: Proof of the installation, when the host has one.
+        updates: Proofs of the updates since then, in their order.
     """
 
     nonce: bytes
@@ -107,6 +141,7 @@ class Evidence:
     ima_log: bytes
     event_log: bytes
     roti: Roti | None
+    updates: tuple[UpdateProof, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -125,6 +160,7 @@ class Evidence:
             "ima": {"offset": self.ima_offset, "log": encode_base64(self.ima_log)},
             "event_log": encode_base64(self.event_log),
             "roti": None if self.roti is None else self.roti.to_json(),
+            "updates": [update.to_json() for update in self.updates],
         }
 
     def to_bytes(self) -> bytes:
@@ -156,6 +192,7 @@ class Evidence:
             merkle.decode_hex("path", item, HASH_BYTES) for item in merkle.array("path", maximum=MAX_PATH_NODES)
         )
         roti = fields.take("roti")
+        updates = fields.array("updates", maximum=MAX_UPDATES + 1)
         evidence = cls(
             nonce=fields.hex("nonce", NONCE_BYTES),
             statement=fields.blob("statement", limit_bytes=MAX_STATEMENT_BYTES),
@@ -169,6 +206,7 @@ class Evidence:
             ima_log=ima.blob("log", limit_bytes=MAX_IMA_LOG_BYTES, empty=True),
             event_log=fields.blob("event_log", limit_bytes=MAX_EVENT_LOG_BYTES, empty=True),
             roti=None if roti is None else Roti.from_json(roti),
+            updates=tuple(UpdateProof.from_json(update) for update in updates),
         )
         for part in (merkle, ima, fields):
             part.done()

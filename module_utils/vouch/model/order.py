@@ -42,7 +42,7 @@ MAX_ORDER_BYTES = 32 * 1024
 
 MAX_URL_CHARS = 1024
 
-_URL = re.compile(r"http://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/+-]*)?\Z")
+STORE_URL = re.compile(r"http://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/+-]*)?\Z")
 """Plain HTTP: what is fetched is known by its digest, so the channel needs no secrecy and no server identity."""
 
 _MAC = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}\Z")
@@ -141,7 +141,9 @@ class GuestOrder(NamedTuple):
             package=_optional(fields, "package", lambda: fields.hex("package", 32)),
             kind=_optional(fields, "kind", lambda: fields.choice("kind", "pv", "pvh")),
             mac=_optional(fields, "mac", lambda: fields.text("mac", maximum_chars=17, pattern=_MAC)),
-            store=_optional(fields, "store", lambda: fields.text("store", maximum_chars=MAX_URL_CHARS, pattern=_URL)),
+            store=_optional(
+                fields, "store", lambda: fields.text("store", maximum_chars=MAX_URL_CHARS, pattern=STORE_URL)
+            ),
             shutdown_proof=_optional(
                 fields, "shutdown_proof", lambda: ShutdownProof.read(fields.object("shutdown_proof"))
             ),

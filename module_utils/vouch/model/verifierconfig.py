@@ -4,6 +4,7 @@
     version            1
     package_keys       list of PEM texts: who may sign guest packages; never empty
     order_keys         list of PEM texts: application authorities, who may give orders; never empty
+    release_keys       list of PEM texts: who may sign the release that this one is updated to; without it, no updates
     allow_debug        whether debug packages may be started
     light_s            seconds from the end of one light round of checks to the begin of the next
     heavy_s            the same for heavy rounds
@@ -12,7 +13,7 @@
     memory_reserve_mb  memory of the machine that no guest gets
     tsc_mode           word for ``tsc_mode=`` of the domains; "" leaves it to Xen. Emulated processors need "native"
 
-The members that are numbers and ``tsc_mode`` may be missing. A host without the file starts no guests.
+Members that are numbers, ``tsc_mode`` and ``release_keys`` may be missing. A host without the file takes no orders.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class VerifierConfig(NamedTuple):
     answer_limit_s: float = 180.0
     memory_reserve_mb: int = 64
     tsc_mode: str = ""
+    release_keys: tuple[PublicKey, ...] = ()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> VerifierConfig:
@@ -69,6 +71,7 @@ class VerifierConfig(NamedTuple):
             tsc_mode=fields.text("tsc_mode", maximum_chars=32, pattern=_TSC_MODE, empty=True)
             if fields.has("tsc_mode")
             else "",
+            release_keys=_keys(fields, "release_keys") if fields.has("release_keys") else (),
         )
         fields.done()
         return config

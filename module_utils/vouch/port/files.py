@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import tempfile
 
 from ..errors import UnreachableError
 
@@ -58,6 +57,9 @@ def write_atomic(path: str | os.PathLike[str], data: bytes, *, mode: int = PRIVA
     Raises:
         UnreachableError: ``files.unwritable``; the old content is still there then.
     """
+    # Imported here: dom0 reads through this module, and its Python has no such file.
+    import tempfile
+
     target = pathlib.Path(path)
     temporary = ""
     try:

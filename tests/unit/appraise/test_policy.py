@@ -33,7 +33,13 @@ def test_a_short_policy_has_strict_defaults() -> None:
 
 def test_it_survives_json_and_keeps_its_digest() -> None:
     policy = AppraisalPolicy.from_json(
-        {**DECLARED, "releases": ["22" * 32], "allow_debug": True, "max_failed_boot_attempts": 2}
+        {
+            **DECLARED,
+            "releases": ["22" * 32],
+            "retired": ["33" * 32],
+            "allow_debug": True,
+            "max_failed_boot_attempts": 2,
+        }
     )
     again = AppraisalPolicy.from_json(policy.to_json())
     assert again == policy
@@ -50,6 +56,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "short register": {"installer_pcr4": ["11"]},
     "empty releases": {"releases": []},
     "releases as text": {"releases": "22"},
+    "a retired release that is none": {"retired": ["22"]},
+    "retired as text": {"retired": "22" * 32},
     "no time to live": {"ttl_s": 0},
     "lives too long": {"ttl_s": 10**6},
     "debug as text": {"allow_debug": "yes"},

@@ -60,7 +60,10 @@ def test_hello(verifier: Verifier) -> None:
                 "protocol": 1,
                 "host_id": HOST_ID,
                 "release_id": RELEASE_ID,
-                "requests": ["hello", "evidence", "guest.challenge", "guest.list", "guest.order", "watch"],
+                "requests": [
+                    *("hello", "evidence", "guest.challenge", "guest.list", "guest.order"),
+                    *("host.order", "host.status", "watch"),
+                ],
             },
         }
 

@@ -255,7 +255,7 @@ def damage_image(machine: Machine) -> None:
 
 
 def damage_hypervisor(machine: Machine) -> None:
-    (machine.disk.folder / "fs1/EFI/vouch/a.efi").write_bytes(b"other")
+    (machine.disk.folder / "fs1/EFI/vouch/current.efi").write_bytes(b"other")
 
 
 def damage_order(machine: Machine) -> None:

@@ -20,9 +20,12 @@ from ansible.module_utils.vouch.install.slot import (
 )
 from ansible.module_utils.vouch.model.disktable import DiskTable
 from ansible.module_utils.vouch.model.image import Verity
+from ansible.module_utils.vouch.model.update import TRIAL_FILE, UPDATES_FILE
 
 from hostparts import BLOCKS, HOST, ROOT, WISH, XEN, fetch, release
 from sim.machine import PowerCut, SimDisk, SimEfi
+
+SPARE = "Boot1FFF"
 
 
 class Machine:
@@ -39,10 +42,11 @@ class Machine:
         assert table.guid == HOST
         assert table.partition(2).guid.bytes == bytes(range(16))
         assert self.disk.head(2, len(ROOT)) == ROOT
-        assert (self.disk.folder / "fs1/EFI/vouch/a.efi").read_bytes() == XEN
+        assert (self.disk.folder / "fs1/EFI/vouch/current.efi").read_bytes() == XEN
         assert (self.disk.folder / "fs4/identity.json").read_bytes() == identity_bytes(HOST, bytes(32))
         assert self.efi.variables["BootOrder"] == b"\x01\0\0\0"
-        assert "a.efi".encode("utf-16-le") in self.efi.variables["Boot0001"]
+        assert "\\current.efi\0".encode("utf-16-le") in self.efi.variables["Boot0001"]
+        assert "\\next.efi\0".encode("utf-16-le") in self.efi.variables[SPARE]
 
 
 @pytest.fixture
@@ -60,10 +64,11 @@ def test_an_empty_disk_becomes_a_host(machine: Machine) -> None:
         "slot a root image",
         "slot a partition GUID",
         "file system of partition 1",
-        "EFI/vouch/a.efi",
+        "EFI/vouch/current.efi",
         "file system of partition 4",
         "identity.json",
         "ssh/ssh_host_ed25519_key",
+        f"boot variable {SPARE}",
         "boot variable Boot0001",
         "boot variable BootOrder",
     ]
@@ -176,8 +181,18 @@ def test_the_other_slot_takes_another_release_only(machine: Machine) -> None:
     machine.install(replace(WISH, slot="b", release=release(bytes(reversed(range(32))))))
     table = machine.disk.table
     assert isinstance(table, DiskTable)
-    assert (machine.disk.folder / "fs1/EFI/vouch/a.efi").exists()
-    assert machine.efi.variables["BootOrder"] == b"\x02\0\x01\0\0\0"
+    # The same entry and file, whichever slot holds the release.
+    assert machine.efi.variables["BootOrder"] == b"\x01\0\0\0"
+
+
+def test_what_an_update_left_goes_with_the_next_installation(machine: Machine) -> None:
+    machine.install()
+    for name in (UPDATES_FILE, TRIAL_FILE):
+        (machine.disk.folder / "fs4" / name).write_text("x")
+    assert [delta.name for delta in machine.install(rehearse=True).deltas] == [UPDATES_FILE, TRIAL_FILE]
+    assert [delta.name for delta in machine.install().deltas] == [UPDATES_FILE, TRIAL_FILE]
+    assert not (machine.disk.folder / "fs4" / UPDATES_FILE).exists()
+    assert machine.install().deltas == ()
 
 
 def test_the_host_key_is_kept_and_a_broken_one_replaced(machine: Machine) -> None:

@@ -71,3 +71,19 @@ def test_a_wrong_path_is_our_mistake(path: str) -> None:
 def test_an_odd_boot_order_is_refused() -> None:
     with pytest.raises(UsageError):
         bootentry.plan_boot(TARGET, {}, b"\0")
+
+
+def test_a_spare_entry_stays_out_of_the_order_and_of_low_numbers() -> None:
+    plan = bootentry.plan_spare(TARGET, {0: b"firmware"}, b"\0\0")
+    assert plan.variables == {"Boot1FFF": bootentry.encode_load_option(TARGET)}
+    assert bootentry.plan_spare(TARGET, {0x1FFF: bootentry.encode_load_option(TARGET)}, b"\0\0").variables == {}
+
+
+def test_a_spare_entry_takes_no_number_that_another_has() -> None:
+    taken = {0x1FFF: b"another", 0x1FFE: b"another"}
+    assert bootentry.plan_spare(TARGET, taken, b"").number == 0x1FFD
+    # Ours, but somebody put it into the order: it would be measured and tried there, so another one is made.
+    ours = {7: bootentry.encode_load_option(TARGET)}
+    assert bootentry.plan_spare(TARGET, ours, b"\x07\0").number == 0x1FFF
+    changed = {7: bootentry.encode_load_option(TARGET) + b"options"}
+    assert bootentry.plan_spare(TARGET, changed, b"").variables == {"Boot0007": bootentry.encode_load_option(TARGET)}

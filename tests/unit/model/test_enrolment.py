@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 from ansible.module_utils.vouch.errors import ParseError
 from ansible.module_utils.vouch.model.enrolment import Enrolment
@@ -21,6 +24,28 @@ def test_it_survives_json_before_and_after_the_first_evidence() -> None:
     assert before.unpinned == (1, 5)
 
 
+def test_an_update_that_is_being_made_survives_json() -> None:
+    enrolment = SimHost().enrolment
+    expecting = enrolment.expecting(bytes(32), until_s=7)
+    assert Enrolment.from_bytes(expecting.to_bytes()) == expecting
+    assert expecting.next is not None
+    accepted = replace(expecting, next=replace(expecting.next, accepted_at_s=3))
+    updated = accepted.updated(bytes(32))
+    assert (updated.release_id, updated.next, updated.retired) == (bytes(32), None, (enrolment.release_id,))
+    assert updated.installed == enrolment.installed == enrolment.release_id
+    assert Enrolment.from_bytes(updated.to_bytes()) == updated
+    # What runs already is neither expected nor updated to.
+    assert updated.expecting(bytes(32), until_s=7) == updated.updated(bytes(32)) == updated
+
+
+def test_a_file_of_before_there_were_updates() -> None:
+    enrolment = SimHost().enrolment
+    value = json.loads(enrolment.to_bytes())
+    for name in ("installed", "next", "retired"):
+        del value[name]
+    assert Enrolment.from_bytes(json.dumps(value).encode()) == enrolment
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -29,6 +54,10 @@ def test_it_survives_json_before_and_after_the_first_evidence() -> None:
         (b'"ima":null', b'"ima":null,"x":1'),
         (b'"0":', b'"4":'),
         (b'"enrolled_at":', b'"enrolled_at":-'),
+        (b'"next":null', b'"next":{"release_id":"00"}'),
+        (b'"next":null', b'"next":[]'),
+        (b'"retired":[]', b'"retired":["00"]'),
+        (b'"retired":[]', b'"retired":{}'),
     ],
 )
 def test_malformed(old: bytes, new: bytes) -> None:

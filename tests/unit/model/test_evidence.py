@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.vouch.errors import ParseError
 from ansible.module_utils.vouch.model.digest import PcrBank
-from ansible.module_utils.vouch.model.evidence import Evidence, Roti
+from ansible.module_utils.vouch.model.evidence import Evidence, Roti, UpdateProof
 from ansible.module_utils.vouch.model.grant import Network
 from ansible.module_utils.vouch.model.image import Package, Verity
 from ansible.module_utils.vouch.model.package import GuestPackage
@@ -48,6 +48,7 @@ EVIDENCE = Evidence(
     ima_log=b"",
     event_log=b"",
     roti=ROTI,
+    updates=(UpdateProof(statement=b"s", attest=b"a", signature=b"g", pcrs=PcrBank("sha256", {0: bytes(32)})),),
 )
 INSTALL = InstallStatement(
     host_id=HOST,

@@ -29,13 +29,15 @@ def test_the_least_there_is() -> None:
 
 def test_all_there_is() -> None:
     config = read(light_s=0.5, heavy_s=60, boot_limit_s=30, answer_limit_s=9, memory_reserve_mb=0, tsc_mode="native")
-    assert config[3:] == (0.5, 60.0, 30.0, 9.0, 0, "native")
+    assert config[3:] == (0.5, 60.0, 30.0, 9.0, 0, "native", ())
+    assert read(release_keys=[PEM]).release_keys == (public_key(KEY),)
 
 
 FAULTS: dict[str, dict[str, Any]] = {
     "no package key": {"package_keys": []},
     "no order key": {"order_keys": []},
     "keys missing": {"order_keys": "absent"},
+    "no release key": {"release_keys": []},
     "no key": {"package_keys": ["x"]},
     "key is a number": {"package_keys": [1]},
     "debug missing": {"allow_debug": "absent"},
