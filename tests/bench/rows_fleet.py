@@ -26,6 +26,7 @@ INTERVAL_S = 60
 TAKEOVER_HOSTS = 50
 TAKEOVER_INTERVAL_S = 5
 LIMIT_S = 120
+VIOLATIONS = 20
 
 
 def _imports() -> None:
@@ -171,3 +172,60 @@ def takeover() -> Measured:
             database.close()
     note = f"{TAKEOVER_HOSTS} simulated hosts, interval {TAKEOVER_INTERVAL_S} s; {took_s:.1f} s"
     return Measured(value=took_s / TAKEOVER_INTERVAL_S, note=note)
+
+
+@row(
+    "watch.group", "ms", target=at_most(110), baseline="Keylime's detection on a vTPM, 110 ms (published, not run here)"
+)
+def group() -> Measured:
+    """Measure from the host's word of a violation until a reader of the store has the guest contraindicated."""
+    _imports()
+    from ansible.module_utils.vouch.fleet.register import read_register
+    from ansible.module_utils.vouch.store.results import ResultStore
+    from ansible.module_utils.vouch.store.schema import open_store
+    from ansible.module_utils.vouch.watch.config import read_config
+    from ansible.module_utils.vouch.watch.service import Watch
+
+    from sim.attester import SimHost
+    from standingparts import PUBLIC
+    from watchparts import SimLink, configuration, parts_of
+
+    link = SimLink(SimHost(seed=1))
+    links = {link.host.host_id: link}
+    took: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="vouch-bench.") as name:
+        database = open_store(f"sqlite:///{name}/store.db", make=True)
+        store = ResultStore(database)
+        host = {"name": "h0", "host_id": link.host.host_id, "address": "192.0.2.1", "port": 22, "user": "vouch"}
+        config = read_config(json.dumps(configuration(hosts=[host], interval_s=1, jitter_s=0)).encode())
+        parts = parts_of(database, links, lease_s=config.lease_s)
+
+        def seen(guest: str) -> bool:
+            found = read_register(store, [PUBLIC]).guest("h0", guest)
+            return found is not None and found.verdict.value == "contraindicated"
+
+        async def run() -> None:
+            stop = asyncio.Event()
+            task = asyncio.create_task(Watch(config, parts).run(stop))
+            while not link.nonces or link.told.qsize():
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(2)
+            for number in range(VIOLATIONS):
+                began = time.perf_counter()
+                link.told.put({"event": "guest.violation", "guest": f"g{number}", "codes": "guest.text.changed"})
+                while not await asyncio.to_thread(seen, f"g{number}"):
+                    if time.perf_counter() - began > LIMIT_S:
+                        raise NotMeasuredError("the violation never reached the store")
+                    await asyncio.sleep(0.001)
+                took.append((time.perf_counter() - began) * 1000)
+                await asyncio.sleep(0.3)
+            stop.set()
+            await task
+
+        asyncio.run(run())
+        database.close()
+    took.sort()
+    note = (
+        f"median of {VIOLATIONS}, worst {took[-1]:.0f} ms; SQLite; the host is simulated, so without its SSH connection"
+    )
+    return Measured(value=took[len(took) // 2], note=note)

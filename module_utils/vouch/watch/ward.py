@@ -68,7 +68,7 @@ class Ward:
             self.state,
             result.verdict,
             rebooted=_rebooted(before, appraisal.enrolment),
-            window_until_s=self.window_until_s,
+            window_until_s=max(self.window_until_s, _update_until_s(before)),
             expires_at_s=result.expires_at_s,
             now_s=now_s,
             mono_s=mono_s,
@@ -117,6 +117,11 @@ class Ward:
 
     def _change(self, at_s: int, subject: str, kind: str, before: str, after: str, reasons: tuple[str, ...]) -> Change:
         return Change(at_s, self.host.name, self.host.host_id, subject, kind, before, after, reasons)
+
+
+def _update_until_s(known: Enrolment | None) -> int:
+    """Return until when a host is being updated, by what is recorded of it; 0 when it is not."""
+    return 0 if known is None or known.next is None else known.next.until_s
 
 
 def _rebooted(before: Enrolment | None, after: Enrolment | None) -> bool:
