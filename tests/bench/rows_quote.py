@@ -85,8 +85,8 @@ def quoted() -> Quoted:
 
 def boot_actions() -> tuple[bytes, ...]:
     """Return what a firmware extends into PCR 4 on the way to our file."""
-    from vouch.model.boot import CALLING_EFI_APPLICATION
     from vouch.model.digest import sha256
+    from vouch.model.launchregister import CALLING_EFI_APPLICATION
 
     return sha256(CALLING_EFI_APPLICATION.encode()), sha256(bytes(4)), AUTHENTICODE
 

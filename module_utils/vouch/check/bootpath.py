@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from ..errors import UsageError, shown
 from ..model.boot import (
-    CALLING_EFI_APPLICATION,
-    RETURNING_FROM_EFI_APPLICATION,
     BootAction,
     BootApplication,
     BootClaim,
@@ -25,6 +23,7 @@ from ..model.boot import (
     SeparatorSeen,
 )
 from ..model.finding import Finding, Locator, Severity
+from ..model.launchregister import CALLING_EFI_APPLICATION, RETURNING_FROM_EFI_APPLICATION
 from .replay import PART, VerifiedLog
 
 PCR_BOOT_APPLICATION = 4

@@ -14,37 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import UsageError
-from ..model.boot import CALLING_EFI_APPLICATION, RETURNING_FROM_EFI_APPLICATION
-from ..model.digest import PcrBank, extend, sha256
+from ..model.digest import PcrBank
 from ..model.enrolment import FIRMWARE_PCRS
 from ..model.finding import Finding, Severity
+from ..model.launchregister import MAX_FAILED_ATTEMPTS, pcr4_values
+
+__all__ = ["MAX_FAILED_ATTEMPTS", "PCR4", "SOURCE", "check_baseline", "check_pcr4", "pcr4_values"]
 
 PCR4 = 4
 SOURCE = "TCG PC Client Platform Firmware Profile 1.06, 3.3.4"
-
-MAX_FAILED_ATTEMPTS = 16
-"""Failed boot options a policy may tolerate; each lengthens the list of values that are accepted."""
-
-_CALLING = sha256(CALLING_EFI_APPLICATION.encode("ascii"))
-_RETURNING = sha256(RETURNING_FROM_EFI_APPLICATION.encode("ascii"))
-_SEPARATOR = sha256(bytes(4))
-
-
-def pcr4_values(authenticode_sha256: bytes, max_failed_attempts: int) -> tuple[bytes, ...]:
-    """Return PCR 4 after one application was started, for 0 to ``max_failed_attempts`` boot options that failed before.
-
-    Raises:
-        UsageError: for a count out of range or a digest that is not 32 bytes long.
-    """
-    if not 0 <= max_failed_attempts <= MAX_FAILED_ATTEMPTS:
-        raise UsageError(f"failed boot attempts run from 0 to {MAX_FAILED_ATTEMPTS}", code="policy.invalid")
-    register = extend("sha256", extend("sha256", bytes(32), _CALLING), _SEPARATOR)
-    values = []
-    for _ in range(max_failed_attempts + 1):
-        values.append(extend("sha256", register, authenticode_sha256))
-        register = extend("sha256", extend("sha256", register, _RETURNING), _CALLING)
-    return tuple(values)
 
 
 def check_pcr4(

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ParseError, UsageError, VouchError
 from ..model.hostorder import CONFIRM, STAGE, TRY
+from ..model.launchregister import MAX_FAILED_ATTEMPTS, pcr4_values
 from ..model.update import (
     CURRENT,
     FALLEN_BACK,
@@ -169,9 +170,6 @@ class Updates:
         """Return the id of the release that runs, as far as this host knows, in hex."""
         if not self._statements:
             return self.confirmed
-        # Imported here: a host without updates has no use for it.
-        from ..check.bootpcrs import MAX_FAILED_ATTEMPTS, pcr4_values
-
         register = self._pcr4()
         for statement in reversed(self._statements):
             if register in pcr4_values(statement.authenticode_sha256, MAX_FAILED_ATTEMPTS):

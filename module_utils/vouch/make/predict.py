@@ -18,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import UsageError
-from ..model.boot import CALLING_EFI_APPLICATION, RETURNING_FROM_EFI_APPLICATION, SEPARATORS_NORMAL
+from ..model.boot import SEPARATORS_NORMAL
 from ..model.digest import HASH_SIZE_BYTES, extend, hash_bytes
+from ..model.launchregister import CALLING_EFI_APPLICATION, RETURNING_FROM_EFI_APPLICATION
 
 MAX_FAILED_ATTEMPTS = 16
 """More failed boot options than this is no machine whose boot order anybody looked after."""

@@ -35,8 +35,6 @@ from ..parse.tcglog import (
 )
 from .digest import HASH_SIZE_BYTES, PcrBank
 
-CALLING_EFI_APPLICATION = "Calling EFI Application from Boot Option"
-RETURNING_FROM_EFI_APPLICATION = "Returning from EFI Application from Boot Option"
 EXIT_BOOT_SERVICES_INVOCATION = "Exit Boot Services Invocation"
 EXIT_BOOT_SERVICES_SUCCESS = "Exit Boot Services Returned with Success"
 
