@@ -23,7 +23,7 @@ _SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
 
 def _results(op: Operations) -> None:
-    """Hosts, results, standings with their seals, events, enrolments, reference values."""
+    """Hosts, results, standings with their seals, events, enrolments."""
     op.create_table(
         "hosts",
         Column("host_id", String(36), nullable=False),
@@ -99,16 +99,6 @@ def _results(op: Operations) -> None:
         UniqueConstraint("ek_sha256", name="uq_enrolments_ek_sha256"),
         UniqueConstraint("ak_sha256", name="uq_enrolments_ak_sha256"),
         UniqueConstraint("ssh_host_key", name="uq_enrolments_ssh_host_key"),
-    )
-    op.create_table(
-        "reference_values",
-        Column("kind", String(16), nullable=False),
-        Column("image", String(64), nullable=False),
-        Column("host_id", String(36), nullable=False),
-        Column("phase", String(16), nullable=False),
-        Column("since", BigInteger, nullable=False),
-        Column("until", BigInteger, nullable=False),
-        PrimaryKeyConstraint("kind", "image", "host_id", name="pk_reference_values"),
     )
 
 

@@ -110,18 +110,6 @@ ENROLMENTS = Table(
     Column("enrolment", LargeBinary, nullable=False),
 )
 
-REFERENCES = Table(
-    "reference_values",
-    METADATA,
-    Column("kind", String(16), primary_key=True),
-    Column("image", String(64), primary_key=True),
-    Column("host_id", String(36), primary_key=True),
-    Column("phase", String(16), nullable=False),
-    Column("since", BigInteger, nullable=False),
-    Column("until", BigInteger, nullable=False),
-)
-"""Releases and packages by where they are in their life: next, current, retired. ``host_id`` empty: for every host."""
-
 WATCHES = Table(
     "watches",
     METADATA,
