@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-FAILURES = Path(__file__).resolve().parents[1] / "build" / "molecule" / "failures.txt"
+SCENARIO = Path(os.environ.get("VOUCH_SCENARIO", "scenario")).name
+FAILURES = Path(__file__).resolve().parents[1] / "build" / "molecule" / f"{SCENARIO}.failures.txt"
 HEAD_CHARS, TAIL_CHARS = 300, 500
 """Of a message: it begins with what was waited for and ends with the last lines of a console. Whoever reads a log may
 see its last screen alone, so that a failure must stay shorter than that."""
