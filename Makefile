@@ -44,11 +44,11 @@ demo: ## build, install, boot and prove a Xen host on the embedded lab
 test: check packages ## check, then images, machines and every molecule scenario on the lab
 	@echo "== beside the scenarios: test-system, and scenario $(BESIDE); see build/beside.log"
 	@mkdir -p build; { $(MAKE) test-system && $(MAKE) test-lab SCENARIO=$(BESIDE); } >build/beside.log 2>&1 & beside=$$!; \
-	trap 'kill $$beside 2>/dev/null || true' EXIT; \
-	$(MAKE) test-lab SCENARIO='$(filter-out $(BESIDE),$(SCENARIO))' || exit 1; \
+	lab=0; $(MAKE) test-lab SCENARIO='$(filter-out $(BESIDE),$(SCENARIO))' || lab=$$?; \
 	code=0; wait $$beside || code=$$?; \
-	echo "== beside the scenarios:"; tail -n 40 build/beside.log; \
-	exit $$code
+	echo "== beside the scenarios:"; tail -n 25 build/beside.log; \
+	for failures in build/molecule/*.failures.txt; do [ ! -e "$$failures" ] || cat "$$failures" >&2; done; \
+	[ $$lab -eq 0 ] && [ $$code -eq 0 ]
 
 packages: setup-tests
 	@ansible-playbook playbooks/packages.yml
