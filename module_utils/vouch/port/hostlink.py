@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..errors import UnreachableError
 from .guestclient import GuestClient
-from .ssh import Limits, SshVerifier
+from .ssh import HostAnswerError, Limits, SshVerifier
 
 IDLE_S = 5.0
 """How soon a subscription notices that it is no longer wanted."""
@@ -67,18 +67,30 @@ class SshLink:
         """Return evidence for ``nonce``.
 
         A host that booted meanwhile has a shorter measurement list than ``ima_offset`` says; then all of it is asked
-        for.
+        for. The nonce is the same whatever was tried: it is good for one answer.
 
         Raises:
             UnreachableError: as ``port.ssh.SshVerifier``.
         """
+        kept = self._asking is not None
+        try:
+            return self._ask(nonce, pcrs, ima_offset)
+        except HostAnswerError:
+            raise
+        except UnreachableError:
+            # A host ends connections that are silent for long: what was kept may be gone without a fault.
+            if not kept:
+                raise
+        return self._ask(nonce, pcrs, ima_offset)
+
+    def _ask(self, nonce: bytes, pcrs: Sequence[int], ima_offset: int) -> Evidence:
         if self._asking is None:
             self._asking = self._connect()
         verifier = self._asking
         try:
             try:
                 data = verifier.evidence(nonce, pcrs, ima_offset=ima_offset)
-            except UnreachableError as error:
+            except HostAnswerError as error:
                 if error.code != BAD_OFFSET:
                     raise
                 data = verifier.evidence(nonce, pcrs, ima_offset=0)
