@@ -78,7 +78,11 @@ def outcome(parts: dict[str, bytes], given: Anchors | None = None) -> Outcome:
         return Outcome.FALSE
 
 
-@pytest.mark.parametrize("name", NAMES)
+each_part = pytest.mark.parametrize("name", NAMES, ids=lambda name: "package" if name == PACKAGE else name)
+"""A package's name is its digest, and is another one in each process that makes the bundle."""
+
+
+@each_part
 def test_an_altered_byte_without_a_new_index(name: str) -> None:
     whole = write_bundle(good())
     begin = whole.index(good()[name])
@@ -89,7 +93,7 @@ def test_an_altered_byte_without_a_new_index(name: str) -> None:
             assert caught.value.code.startswith("bundle.")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_part
 def test_an_altered_part_with_a_new_index(name: str) -> None:
     for altered in alterations(good()[name]):
         place = f"packages/{sha256(altered).hex()}.json" if name == PACKAGE else name
@@ -99,7 +103,7 @@ def test_an_altered_part_with_a_new_index(name: str) -> None:
         assert outcome(parts, Anchors()) in (Outcome.FALSE, Outcome.UNANCHORED)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each_part
 def test_a_part_that_is_missing(name: str) -> None:
     parts = {other: data for other, data in good().items() if other != name}
     wanted = Outcome.UNANCHORED if name == "result.jwt" else Outcome.FALSE
