@@ -185,7 +185,7 @@ def test_sets_that_are_none(fault: str) -> None:
         assert caught.value.code == "ear.jwks"
 
 
-@pytest.mark.parametrize("y", ["AA", ENTRY["x"], 5, None])
+@pytest.mark.parametrize("y", ["AA", ENTRY["x"], 5, None], ids=["short", "other", "number", "none"])
 def test_no_point(y: Any) -> None:
     with pytest.raises(UsageError) as caught:
         key_set({"keys": [{**ENTRY, "y": y}]})
