@@ -235,20 +235,24 @@ def test_two_processes_share_the_hosts(field: Field) -> None:
 
 def test_hooks_are_told_of_changes_and_may_fail(field: Field, tmp_path: pathlib.Path) -> None:
     script = tmp_path / "hook"
-    script.write_text(f"#!/bin/sh\ncat >> {tmp_path}/told; echo >> {tmp_path}/told\n")
+    (tmp_path / "told").mkdir()
+    # A file for each call: several run at a time.
+    script.write_text(f"#!/bin/sh\ncat > {tmp_path}/told/.$$ && mv {tmp_path}/told/.$$ {tmp_path}/told/$$\n")
     script.chmod(0o755)
     hooks = [
         {"kind": "command", "argv": [str(script)], "timeout_s": 10},
         {"kind": "command", "argv": ["/nowhere/hook"], "timeout_s": 10},
     ]
 
+    def told() -> list[str]:
+        return [path.read_text() for path in (tmp_path / "told").glob("[!.]*")]
+
     async def then() -> None:
         await until(lambda: field.status("h1") == "affirming", "affirmed")
         field.one.answer = silent
-        await until(lambda: (tmp_path / "told").exists() and "unreachable" in (tmp_path / "told").read_text(), "told")
+        await until(lambda: any("unreachable" in text for text in told()), "told")
         await until(lambda: ("hook", "hook.command") in field.events(field.one), "the failure is an event")
 
     run(field.watch(hooks=hooks), then=then)
-    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines() if line]
-    state = next(item for item in told if item["kind"] == "state" and item["after"] == "unreachable")
+    state = next(item for item in map(json.loads, told()) if item["kind"] == "state" and item["after"] == "unreachable")
     assert (state["name"], state["subject"], state["before"]) == ("h1", "host", "fresh")
