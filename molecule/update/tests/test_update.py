@@ -46,7 +46,7 @@ def test_outcome(kept: Any, name: str, verdict: str, codes: list[str]) -> None:
 
 def test_the_updated_host_runs_the_new_release(kept: Any) -> None:
     updated, before = (kept("attacks", name)["appraisal"]["result"] for name in ("updated", "after-unconfirmed"))
-    assert updated["release"]["name"] == "up-good" != before["release"]["name"]
+    assert (before["release_name"], updated["release_name"]) == ("up-installed", "up-good")
 
 
 def test_the_evidence_brings_the_way_it_came(kept: Any) -> None:
