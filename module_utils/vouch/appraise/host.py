@@ -132,6 +132,7 @@ class _Appraisal:
     ) -> None:
         self.data, self.host_id, self.nonce, self.channel_key = data, host_id, nonce, channel_key
         self.enrolment, self.references, self.now_s = enrolment, references, now_s
+        self.asked_at_s = asked_at_s
         self.policy = references.policy
         self.expires_at_s = asked_at_s + self.policy.ttl_s
         self.findings: list[Finding] = []
@@ -354,7 +355,8 @@ class _Appraisal:
             pcr4_found=None if quote is None else quote.bank[4],
             ima_entries=None if ima is None else ima.resume.entries,
             guests=guests,
-            issued_at_s=self.now_s,
+            # Not when it was judged: a host may have told of a violation since, and older news never outranks that.
+            issued_at_s=self.asked_at_s,
             # What was refused as stale is refused for as long as anything else.
             expires_at_s=self.expires_at_s if self.expires_at_s > self.now_s else self.now_s + self.policy.ttl_s,
         )

@@ -49,7 +49,7 @@ class AttestationResult:
         pcr4_found: PCR 4 as quoted.
         ima_entries: Measurements judged up to now, in this boot.
         guests: Its guests, in the order of their ids, each with a verdict of its own, which does not touch the host's.
-        issued_at_s: Unix seconds.
+        issued_at_s: Unix seconds: when the nonce was made, or when nobody could be reached.
         expires_at_s: Unix seconds; from then on the result reads as expired.
     """
 

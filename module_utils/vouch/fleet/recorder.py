@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..appraise.result import AttestationResult
-from ..appraise.standings import standings_of
+from ..appraise.standings import CLOCK_SKEW_S, standings_of
 from ..make.seal import seal_standings
 from ..make.sign import PrivateKey
 from ..model.standing import Standing
@@ -76,7 +76,9 @@ class Recorder:
             for item in found
         ]
         before = self._verdicts({item.result.host_id for item in found})
-        self._results.put(seal_standings(standings, self._key, sealed_at_s=now_s), appraised)
+        self._results.put(
+            seal_standings(standings, self._key, sealed_at_s=now_s), appraised, future_s=now_s + CLOCK_SKEW_S
+        )
         self._events.add([_event(item) for item in standings if before.get(_subject(item)) != item.verdict.value])
         return standings
 
@@ -84,7 +86,7 @@ class Recorder:
         """Write standings that no appraisal stands behind (``appraise.standings.pushed_standing``)."""
         if standings:
             before = self._verdicts({item.host_id for item in standings})
-            self._results.put(seal_standings(standings, self._key, sealed_at_s=now_s))
+            self._results.put(seal_standings(standings, self._key, sealed_at_s=now_s), future_s=now_s + CLOCK_SKEW_S)
             self._events.add([_event(item) for item in standings if before.get(_subject(item)) != item.verdict.value])
 
     def _verdicts(self, hosts: set[str]) -> dict[tuple[str, str], str]:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from ..errors import UsageError, shown
 from ..model.standing import SealedStanding, Standing
+from ..parse.canonical import MAX_SAFE_INTEGER
 from .database import Database
 from .tables import APPRAISALS, HEADS, HOSTS, SEALS, STANDINGS
 
@@ -43,10 +44,22 @@ class ResultStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def put(self, sealed: Sequence[SealedStanding], appraised: Sequence[Appraised] = ()) -> None:
+    def put(
+        self,
+        sealed: Sequence[SealedStanding],
+        appraised: Sequence[Appraised] = (),
+        *,
+        future_s: int = MAX_SAFE_INTEGER,
+    ) -> None:
         """Write standings of one seal, and the appraisals they were taken from; all of them or nothing.
 
         A standing older than the one that is there is kept, and does not become the subject's last one.
+
+        Args:
+            sealed: The standings.
+            appraised: The appraisals.
+            future_s: What was issued after this moment, Unix seconds, is from a clock that was wrong. No reader counts
+                it, so it gives way; else a clock that once jumped ahead would leave hosts without a result until then.
 
         Raises:
             UsageError: ``store.host.name`` when the name of a host belongs to another one in the store.
@@ -70,7 +83,7 @@ class ResultStore:
             for standing, item in zip(standings, sealed, strict=True):
                 if item.seal not in seals:
                     seals[item.seal] = _key(connection.execute(insert(SEALS).values(envelope=item.seal)))
-                _add(connection, standing, item, seals[item.seal])
+                _add(connection, standing, item, seals[item.seal], future_s)
 
     def heads(self) -> list[SealedStanding]:
         """Return the last standing of every subject, as stored: nothing of it is verified."""
@@ -169,7 +182,7 @@ def _register(connection: Connection, host_id: str, name: str, at_s: int) -> Non
         ) from None
 
 
-def _add(connection: Connection, standing: Standing, item: SealedStanding, seal_id: int) -> None:
+def _add(connection: Connection, standing: Standing, item: SealedStanding, seal_id: int, future_s: int) -> None:
     added = _key(
         connection.execute(
             insert(STANDINGS).values(
@@ -191,7 +204,10 @@ def _add(connection: Connection, standing: Standing, item: SealedStanding, seal_
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     connection.execute(dialect.insert(HEADS).values(**subject, standing_id=added).on_conflict_do_nothing())
     older = select(STANDINGS.c.id).where(
-        and_(STANDINGS.c.id == HEADS.c.standing_id, STANDINGS.c.issued_at <= standing.issued_at_s)
+        and_(
+            STANDINGS.c.id == HEADS.c.standing_id,
+            or_(STANDINGS.c.issued_at <= standing.issued_at_s, STANDINGS.c.issued_at > future_s),
+        )
     )
     connection.execute(
         update(HEADS)

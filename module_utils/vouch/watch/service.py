@@ -241,13 +241,12 @@ class Watch:
                 for event in care.link.events():
                     if care.ended.is_set():
                         return
-                    if event is not None:
-                        loop.call_soon_threadsafe(self._told, care, dict(event))
+                    if event is not None and not _hand(loop, self._told, care, dict(event)):
+                        return
             except VouchError:
                 # That the host is away is for the next question to find.
-                loop.call_soon_threadsafe(care.wake.set)
-            except RuntimeError:
-                return  # The loop has ended.
+                if not _hand(loop, care.wake.set):
+                    return
             care.ended.wait(RESUBSCRIBE_S)
 
     def _told(self, care: _Care, event: dict[str, object]) -> None:
@@ -346,3 +345,12 @@ class Watch:
 
     def _chance(self) -> float:
         return int.from_bytes(self._parts.clock.random_bytes(4), "big") / 2**32
+
+
+def _hand(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *args: object) -> bool:
+    """Have the loop do something; say whether it still runs."""
+    try:
+        loop.call_soon_threadsafe(work, *args)
+    except RuntimeError:
+        return False
+    return True

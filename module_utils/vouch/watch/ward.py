@@ -84,7 +84,9 @@ class Ward:
         if violation.guest in self._told or len(self._told) >= MAX_TOLD:
             return None, ()
         self._told.add(violation.guest)
-        told = pushed_standing(self._base(), guest=violation.guest, reasons=violation.codes, now_s=now_s, ttl_s=ttl_s)
+        # A second ahead: an answer to a question of this very second may be from before the violation.
+        at_s = now_s + 1
+        told = pushed_standing(self._base(), guest=violation.guest, reasons=violation.codes, now_s=at_s, ttl_s=ttl_s)
         self.standings = (*(item for item in self.standings if item.guest != violation.guest), told)
         return told, self._judged((told,), now_s)
 

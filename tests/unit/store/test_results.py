@@ -65,6 +65,19 @@ def test_the_newest_is_the_last_one_whatever_the_order(store: ResultStore) -> No
     assert len(store.history(host_id(1), limit=2)) == 2
 
 
+def test_a_result_from_the_future_gives_way(store: ResultStore) -> None:
+    ahead = standing(1, issued_at_s=NOW_S + 9_000_000, expires_at_s=NOW_S + 9_000_600)
+    store.put(sealed(ahead))
+    store.put(sealed(standing(1)))
+    assert read(store.heads()) == [ahead], "unless its reader says what the future is, the newest stands"
+    store.put(sealed(standing(1)), future_s=NOW_S + 60)
+    assert read(store.heads()) == [standing(1)]
+    soon = standing(1, issued_at_s=NOW_S + 60, verdict=Verdict.CONTRAINDICATED)
+    store.put(sealed(soon), future_s=NOW_S + 60)
+    store.put(sealed(standing(1)), future_s=NOW_S + 60)
+    assert read(store.heads()) == [soon], "clocks that differ a little lose nothing"
+
+
 def test_a_name_belongs_to_one_host(store: ResultStore) -> None:
     store.put(sealed(standing(1)))
     with pytest.raises(UsageError) as caught:
