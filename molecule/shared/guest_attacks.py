@@ -32,6 +32,7 @@ from vouch.port import xenguest
 from vouch.port.xencontrol import XenControl
 
 BOOT_LIMIT_S = 900
+REST_S = 0.3
 READ_WRITE = 3
 STEPS = 10_000_000
 HVM_CPU, HVM_HEADER_BYTES, LSTAR = 2, 8, 960
@@ -295,6 +296,15 @@ ATTACKS: tuple[tuple[str, Callable[[Target], Any], str], ...] = (
 )
 
 
+def rest() -> None:
+    """Let the guest run between two rounds, as the watcher does: what is looked at twice had the time to change.
+
+    Without it the guest, which shares its processor with this program, may be found twice at one place in the midst
+    of execve(2).
+    """
+    time.sleep(REST_S)
+
+
 def round_of(target: Target, kind: str) -> Report:
     """Return the report of one round."""
     return target.measurer.heavy() if kind == HEAVY else target.measurer.light()
@@ -322,6 +332,7 @@ def attack(target: Target, name: str, how: Callable[[Target], Any], kind: str) -
     codes = sorted({finding.code for finding in report.violations})
     told(attack=name, kind=kind, codes=codes, seconds=round(seconds, 3), round_s=round(report.seconds, 3))
     for _ in range(2):
+        rest()
         clean = round_of(target, HEAVY)
     target.memory.let_go()
     if clean.violations:
@@ -350,6 +361,7 @@ def main() -> None:
         found = [str(finding) for finding in report.violations]
         seconds, pause_s = round(report.seconds, 3), round(report.pause_s, 3)
         told(round=number, kind=kind_of, violations=found, seconds=seconds, pause_s=pause_s)
+        rest()
     for name, how, kind_of in ATTACKS:
         attack(target, name, how, kind_of)
 
