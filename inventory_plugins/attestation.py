@@ -109,12 +109,10 @@ if _CORE not in _module_utils.__path__:
 from ansible.module_utils.vouch.errors import UnreachableError, VouchError
 from ansible.module_utils.vouch.fleet.groups import GROUPS, place, subject_of
 from ansible.module_utils.vouch.fleet.register import Register, read_register
-from ansible.module_utils.vouch.model.key import PublicKey
-from ansible.module_utils.vouch.port.files import read_bounded
+from ansible.module_utils.vouch.port.publickeys import read_public_keys
 from ansible.module_utils.vouch.store.results import ResultStore
 from ansible.module_utils.vouch.store.schema import open_store
 
-MAX_KEY_BYTES = 64 * 1024
 SUFFIXES = ("attestation.yml", "attestation.yaml")
 SQLITE = "sqlite:///"
 
@@ -192,10 +190,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
                 return Register(())
             raise
         try:
-            keys = [
-                PublicKey.from_pem(read_bounded(folder / self._text(name), limit_bytes=MAX_KEY_BYTES))
-                for name in self.get_option("appraiser_keys")
-            ]
+            keys = read_public_keys(folder / self._text(name) for name in self.get_option("appraiser_keys"))
             return read_register(ResultStore(database), keys)
         finally:
             database.close()

@@ -200,9 +200,9 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.vouch.errors import EvidenceError, UsageError, VouchError
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.evidence import Roti, bank_from_json
-from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.port.clock import SystemClock
 from ansible.module_utils.vouch.port.files import read_bounded
+from ansible.module_utils.vouch.port.publickeys import read_public_keys
 from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
 from ansible.module_utils.vouch.store.pending import PendingStore
 
@@ -280,7 +280,7 @@ def candidate(params: dict[str, Any]) -> Candidate:
 
 def release_of(params: dict[str, Any]) -> VerifiedRelease:
     """Return the release, its signature verified."""
-    keys = [PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_FILE_BYTES)) for path in params["release_keys"]]
+    keys = read_public_keys(params["release_keys"])
     return verify_release(read_bounded(params["release"], limit_bytes=MAX_FILE_BYTES), keys)
 
 

@@ -155,9 +155,9 @@ from typing import Any, BinaryIO
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.vouch.errors import VouchError
 from ansible.module_utils.vouch.make.introspection import make_profile
-from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.package import GuestPackage
 from ansible.module_utils.vouch.port.files import read_bounded
+from ansible.module_utils.vouch.port.publickeys import read_public_keys
 
 IMPORT_ERROR = ""
 try:
@@ -165,7 +165,6 @@ try:
 except ImportError:
     IMPORT_ERROR = traceback.format_exc()
 
-MAX_KEY_BYTES = 64 * 1024
 MAX_SIGNED_BYTES = 8 << 20
 
 
@@ -198,7 +197,7 @@ def profile_bytes(vmlinuz: bytes) -> bytes:
 def apply(params: dict[str, Any]) -> dict[str, Any]:
     """Return the module's result."""
     envelope = read_bounded(params["path"], limit_bytes=MAX_SIGNED_BYTES)
-    keys = [PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_KEY_BYTES)) for path in params["keys"]]
+    keys = read_public_keys(params["keys"])
     options = {
         "name": params["name"],
         "allow_debug": params["allow_debug"],

@@ -180,11 +180,11 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.vouch.errors import UsageError, VouchError
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.hostorder import MAX_CONFIRM_S, MIN_CONFIRM_S
-from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.updateplan import WANTED, expected_state, shown_state
 from ansible.module_utils.vouch.port.clock import SystemClock, utc_seconds
 from ansible.module_utils.vouch.port.files import read_bounded
 from ansible.module_utils.vouch.port.hostoptions import HOST_OPTIONS
+from ansible.module_utils.vouch.port.publickeys import read_public_keys
 from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 
 try:
@@ -231,7 +231,7 @@ def time_of(text: str | None, what: str) -> int | None:
 
 def wish_of(params: dict[str, Any]) -> UpdateWish:
     """Return what is wanted, the signature of the release verified."""
-    keys = [PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_FILE_BYTES)) for path in params["release_keys"]]
+    keys = read_public_keys(params["release_keys"])
     verified = verify_release(read_bounded(params["release"], limit_bytes=MAX_FILE_BYTES), keys)
     if not MIN_CONFIRM_S <= params["confirm_within"] <= MAX_CONFIRM_S:
         raise UsageError(f"confirm_within runs from {MIN_CONFIRM_S} to {MAX_CONFIRM_S} seconds")

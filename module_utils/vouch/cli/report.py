@@ -19,11 +19,11 @@ from ..errors import EvidenceError, ParseError, VouchError
 from ..fleet.register import read_register, verify_all
 from ..model.digest import sha256
 from ..model.finding import Verdict, deny
-from ..model.key import PublicKey
 from ..model.package import GuestPackage
 from ..model.release import HostRelease
 from ..model.standing import Standing
 from ..port.files import PUBLIC_MODE, read_bounded, write_atomic
+from ..port.publickeys import read_public_keys
 from ..report import view
 from ..report.page import page
 from ..store.anyenrolments import open_enrolments
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fleet(chosen: argparse.Namespace, now_s: int) -> view.FleetInput:
-    keys = _keys(chosen.key)
+    keys = read_public_keys(chosen.key)
     database = open_store(chosen.store)
     results, events = ResultStore(database), EventStore(database)
     register = read_register(results, keys)
@@ -159,13 +159,13 @@ def _result(results: ResultStore, standing: Standing) -> AttestationResult | Non
 
 
 def _releases(chosen: argparse.Namespace) -> dict[bytes, HostRelease]:
-    keys = _keys(chosen.release_key)
+    keys = read_public_keys(chosen.release_key)
     found = [verify_release(read_bounded(path, limit_bytes=MAX_FILE_BYTES), keys) for path in chosen.release]
     return {item.release_id: item.release for item in found}
 
 
 def _packages(chosen: argparse.Namespace) -> dict[bytes, view.PackageInput]:
-    keys = _keys(chosen.package_key)
+    keys = read_public_keys(chosen.package_key)
     found: dict[bytes, view.PackageInput] = {}
     for path in chosen.package:
         envelope = read_bounded(path, limit_bytes=MAX_FILE_BYTES)
@@ -182,7 +182,3 @@ def _packages(chosen: argparse.Namespace) -> dict[bytes, view.PackageInput]:
             report = inspect_package(envelope, keys, find if chosen.image_store else None, allow_debug=True)
         found[report.package_id] = view.PackageInput(report=report)
     return found
-
-
-def _keys(paths: Sequence[str]) -> list[PublicKey]:
-    return [PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_FILE_BYTES)) for path in paths]

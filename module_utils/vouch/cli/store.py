@@ -14,9 +14,9 @@ from typing import Any, TextIO
 from ..appraise.standings import worth
 from ..errors import EvidenceError, UsageError, VouchError, shown
 from ..fleet.register import read_register
-from ..model.key import PublicKey
 from ..port.clock import utc_text
-from ..port.files import PUBLIC_MODE, read_bounded, write_atomic
+from ..port.files import PUBLIC_MODE, write_atomic
+from ..port.publickeys import read_public_keys
 from ..store.bundles import BundleStore
 from ..store.database import Database
 from ..store.events import EventStore
@@ -25,7 +25,6 @@ from ..store.schema import open_store, upgrade
 
 DONE, FALSE, UNUSABLE = 0, 1, 2
 DAY_S = 86_400
-MAX_KEY_BYTES = 64 * 1024
 
 _EPILOG = """\
 exit codes:
@@ -104,7 +103,7 @@ def _upgrade(chosen: argparse.Namespace, out: TextIO) -> None:
 
 
 def _list(chosen: argparse.Namespace, out: TextIO) -> None:
-    keys = [PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_KEY_BYTES)) for path in chosen.key]
+    keys = read_public_keys(chosen.key)
     now_s = int(time.time())
     rows: list[dict[str, Any]] = []
     for item in read_register(ResultStore(open_store(chosen.store)), keys):
