@@ -62,20 +62,25 @@ def standings_of(result: AttestationResult, name: str) -> tuple[Standing, ...]:
     )
 
 
-def pushed_standing(last: Standing, *, guest: str, reasons: tuple[str, ...], now_s: int, ttl_s: int) -> Standing:
+def pushed_standing(
+    *, host_id: str, name: str, guest: str, reasons: tuple[str, ...], now_s: int, ttl_s: int
+) -> Standing:
     """Return the standing of a guest whose host says that it broke a rule.
 
     Nothing signs such a message but the channel it came through, so it can only make a guest worse: who could forge it
     could stop the guest anyway.
 
     Args:
-        last: The host's own last standing.
+        host_id: Which host.
+        name: The host's name in the inventory.
         guest: Id of the guest.
         reasons: Codes of the violations.
         now_s: Unix seconds.
         ttl_s: Seconds it counts.
     """
-    return last._replace(
+    return Standing(
+        host_id=host_id,
+        name=name,
         guest=guest,
         verdict=Verdict.CONTRAINDICATED,
         stage=PUSHED,

@@ -75,27 +75,21 @@ class Recorder:
             )
             for item in found
         ]
-        before = self._verdicts({item.result.host_id for item in found})
-        self._results.put(
-            seal_standings(standings, self._key, sealed_at_s=now_s), appraised, future_s=now_s + CLOCK_SKEW_S
-        )
-        self._events.add([_event(item) for item in standings if before.get(_subject(item)) != item.verdict.value])
+        self._write(standings, appraised, now_s)
         return standings
 
     def record_standings(self, standings: Sequence[Standing], *, now_s: int) -> None:
         """Write standings that no appraisal stands behind (``appraise.standings.pushed_standing``)."""
         if standings:
-            before = self._verdicts({item.host_id for item in standings})
-            self._results.put(seal_standings(standings, self._key, sealed_at_s=now_s), future_s=now_s + CLOCK_SKEW_S)
-            self._events.add([_event(item) for item in standings if before.get(_subject(item)) != item.verdict.value])
+            self._write(standings, (), now_s)
 
-    def _verdicts(self, hosts: set[str]) -> dict[tuple[str, str], str]:
-        """Return what was said last. Not verified: it only decides what counts as news."""
-        return self._results.last_verdicts(hosts)
-
-
-def _subject(standing: Standing) -> tuple[str, str]:
-    return standing.host_id, standing.guest
+    def _write(self, standings: Sequence[Standing], appraised: Sequence[Appraised], now_s: int) -> None:
+        # What was said last is not verified: it only decides what counts as news.
+        before = self._results.last_verdicts({item.host_id for item in standings})
+        sealed = seal_standings(standings, self._key, sealed_at_s=now_s)
+        self._results.put(sealed, appraised, future_s=now_s + CLOCK_SKEW_S)
+        news = [item for item in standings if before.get((item.host_id, item.guest)) != item.verdict.value]
+        self._events.add([_event(item) for item in news])
 
 
 def _event(standing: Standing) -> Event:

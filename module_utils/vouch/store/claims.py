@@ -109,15 +109,11 @@ class ClaimStore:
             mine = WATCHES.c.owner == self._owner
             connection.execute(update(WATCHES).where(mine).values(owner=NOBODY, claimed_until=0))
 
-    def note(self, host_id: str, *, state: str, since_s: int, due_at_s: int) -> None:
-        """Write down how a host is doing and when it is asked next; without effect for one that is not ours."""
-        mine = and_(WATCHES.c.host_id == host_id, WATCHES.c.owner == self._owner)
-        values = {"state": state, "state_since": since_s, "due_at": due_at_s}
-        with self._database.writing() as connection:
-            connection.execute(update(WATCHES).where(mine).values(**values))
-
     def note_all(self, notes: Iterable[tuple[str, str, int, int]]) -> None:
-        """As ``note`` for many (host id, state, since, due), in one transaction."""
+        """Write down how hosts are doing and when they are asked next: (host id, state, since, due), Unix seconds.
+
+        In one transaction, and without effect for a host that this process does not hold.
+        """
         with self._database.writing() as connection:
             for host_id, state, since_s, due_at_s in notes:
                 mine = and_(WATCHES.c.host_id == host_id, WATCHES.c.owner == self._owner)

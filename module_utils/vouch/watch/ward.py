@@ -12,7 +12,7 @@ from ..appraise.standings import pushed_standing, standings_of
 from ..fleet.appraiser import Appraisal
 from ..model.enrolment import Enrolment
 from ..model.finding import Verdict
-from ..model.standing import PUSHED, Standing
+from ..model.standing import Standing
 from .config import WatchedHost
 from .pushed import PushedViolation
 from .state import HostState, after_result, after_time, start
@@ -86,18 +86,20 @@ class Ward:
         self._told.add(violation.guest)
         # A second ahead: an answer to a question of this very second may be from before the violation.
         at_s = now_s + 1
-        told = pushed_standing(self._base(), guest=violation.guest, reasons=violation.codes, now_s=at_s, ttl_s=ttl_s)
+        told = pushed_standing(
+            host_id=self.host.host_id,
+            name=self.host.name,
+            guest=violation.guest,
+            reasons=violation.codes,
+            now_s=at_s,
+            ttl_s=ttl_s,
+        )
         self.standings = (*(item for item in self.standings if item.guest != violation.guest), told)
         return told, self._judged((told,), now_s)
 
     def tick(self, *, now_s: int, mono_s: float) -> tuple[Change, ...]:
         """Let time pass; return what that changes."""
         return self._moved(after_time(self.state, now_s=now_s, mono_s=mono_s), now_s)
-
-    def _base(self) -> Standing:
-        """Return a standing of the host to make that of a guest from."""
-        host = self.host
-        return Standing(host.host_id, host.name, "", Verdict.NONE, PUSHED, (), "", 0, 1, "")
 
     def _moved(self, state: HostState, now_s: int) -> tuple[Change, ...]:
         before, self.state = self.state, state

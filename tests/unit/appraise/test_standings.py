@@ -67,7 +67,9 @@ def test_a_host_that_was_not_reached() -> None:
 
 
 def test_a_pushed_violation_only_makes_worse() -> None:
-    found = pushed_standing(standing(), guest="web", reasons=("guest.text",), now_s=NOW_S + 5, ttl_s=60)
+    found = pushed_standing(
+        host_id=host_id(1), name="h1", guest="web", reasons=("guest.text",), now_s=NOW_S + 5, ttl_s=60
+    )
     assert found.verdict is Verdict.CONTRAINDICATED
     assert (found.guest, found.stage, found.result) == ("web", PUSHED, "")
     assert worth(found, now_s=NOW_S + 5) == Worth("contraindicated", ("guest.text",))

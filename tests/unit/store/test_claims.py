@@ -47,9 +47,9 @@ def test_a_dead_ones_hosts_are_taken_over_and_not_taken_back(database: Database)
     assert heir.take(HOSTS, limit=100, now_s=NOW_S + LEASE_S - 1) == []
     assert len(heir.take(HOSTS, limit=100, now_s=NOW_S + LEASE_S)) == 10
     assert dead.renew(now_s=NOW_S + LEASE_S) == {}
-    dead.note(HOSTS[0], state="fresh", since_s=1, due_at_s=1)
+    dead.note_all([(HOSTS[0], "fresh", 1, 1)])
     assert all_watched(database)[HOSTS[0]].state == "", "what another one holds is not ours to write"
-    heir.note(HOSTS[0], state="fresh", since_s=NOW_S, due_at_s=NOW_S + 60)
+    heir.note_all([(HOSTS[0], "fresh", NOW_S, NOW_S + 60)])
     assert all_watched(database)[HOSTS[0]].state == "fresh"
 
 
