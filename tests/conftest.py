@@ -43,4 +43,5 @@ def expected(kind: str) -> Any:
 
 
 from postgres_fixture import postgres_server, store_url  # noqa: E402, F401 - fixtures for every test below
+from sshd_harness import sshd, verifier  # noqa: E402, F401
 from swtpm_fixture import fresh_software_tpm, software_tpm  # noqa: E402, F401 - fixtures for every test below

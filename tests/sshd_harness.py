@@ -12,10 +12,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from swtpm_fixture import free_port
+from verifier_harness import Verifier, running_verifier
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RELAY_RUN = "import sys; sys.path.insert(0, sys.argv[1]); import relay; sys.exit(relay.main(sys.argv[2]))"
@@ -94,3 +96,18 @@ class Sshd:
         """End it."""
         self.process.terminate()
         self.process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
+    """A running VM verifier with a software TPM, for the tests of one file."""
+    with running_verifier(tmp_path_factory.mktemp("verifier")) as verifier:
+        yield verifier
+
+
+@pytest.fixture(scope="module")
+def sshd(verifier: Verifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An sshd before it."""
+    sshd = Sshd(tmp_path_factory.mktemp("sshd"), verifier.socket)
+    yield sshd
+    sshd.stop()

@@ -11,6 +11,7 @@ import fnmatch
 import gc
 import json
 import pathlib
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -20,6 +21,16 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPEATS = 5
 """Rates are the best of so many rounds: noise only ever slows a run down."""
+
+
+def use_tests() -> None:
+    """Have the tests' simulations at hand, and the core under the name that they use for it."""
+    import ansible.module_utils as module_utils
+
+    if str(ROOT / "tests") not in sys.path:
+        sys.path.insert(0, str(ROOT / "tests"))
+    if str(ROOT / "module_utils") not in module_utils.__path__:
+        module_utils.__path__.append(str(ROOT / "module_utils"))
 
 
 class NotMeasuredError(Exception):

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any
 
-from .harness import ROOT, Measured, NotMeasuredError, at_most, row
+from .harness import ROOT, Measured, NotMeasuredError, at_most, row, use_tests
 
 HOSTS = 2000
 INTERVAL_S = 60
@@ -29,18 +29,7 @@ LIMIT_S = 120
 VIOLATIONS = 20
 
 
-def _imports() -> None:
-    """Have the core and the tests' simulations at hand."""
-    import ansible.module_utils as module_utils
-
-    for place in (str(ROOT / "tests"),):
-        if place not in sys.path:
-            sys.path.insert(0, place)
-    if str(ROOT / "module_utils") not in module_utils.__path__:
-        module_utils.__path__.append(str(ROOT / "module_utils"))
-
-
-def _config(links: dict[str, Any], interval_s: int) -> Any:
+def _config(links: dict[str, Any], interval_s: int, *, subscribe: bool = False) -> Any:
     from ansible.module_utils.vouch.watch.config import read_config
 
     from watchparts import configuration
@@ -49,14 +38,14 @@ def _config(links: dict[str, Any], interval_s: int) -> Any:
         {"name": f"h{at}", "host_id": host_id, "address": "192.0.2.1", "port": 22, "user": "vouch"}
         for at, host_id in enumerate(links)
     ]
-    changes = {"hosts": hosts, "interval_s": interval_s, "jitter_s": 0, "subscribe": False, "capacity": len(hosts)}
+    changes = {"hosts": hosts, "interval_s": interval_s, "jitter_s": 0, "subscribe": subscribe, "capacity": len(hosts)}
     return read_config(json.dumps(configuration(**changes)).encode())
 
 
 @row("watch.fleet", "cores", target=at_most(1.0), slow=True)
 def fleet() -> Measured:
     """Measure the processor time of a watch over simulated hosts through one whole interval."""
-    _imports()
+    use_tests()
     from ansible.module_utils.vouch.store.schema import open_store
     from ansible.module_utils.vouch.watch.service import Watch
 
@@ -115,7 +104,7 @@ watch_some(sys.argv[2], sys.argv[3])
 
 def watch_some(url: str, owner: str) -> None:
     """Be one of two watch processes that share a store, until killed."""
-    _imports()
+    use_tests()
     from ansible.module_utils.vouch.store.schema import open_store
     from ansible.module_utils.vouch.watch.service import Watch
 
@@ -131,7 +120,7 @@ def watch_some(url: str, owner: str) -> None:
 @row("watch.takeover", "intervals", target=at_most(2.0), slow=True)
 def takeover() -> Measured:
     """Measure how long after kill -9 of a watch the last of its hosts is claimed by another one."""
-    _imports()
+    use_tests()
     from ansible.module_utils.vouch.store.database import Database
     from ansible.module_utils.vouch.store.schema import open_store
     from ansible.module_utils.vouch.store.tables import WATCHES
@@ -179,16 +168,15 @@ def takeover() -> Measured:
 )
 def group() -> Measured:
     """Measure from the host's word of a violation until a reader of the store has the guest contraindicated."""
-    _imports()
+    use_tests()
     from ansible.module_utils.vouch.fleet.register import read_register
     from ansible.module_utils.vouch.store.results import ResultStore
     from ansible.module_utils.vouch.store.schema import open_store
-    from ansible.module_utils.vouch.watch.config import read_config
     from ansible.module_utils.vouch.watch.service import Watch
 
     from sim.attester import SimHost
     from standingparts import PUBLIC
-    from watchparts import SimLink, configuration, parts_of
+    from watchparts import SimLink, parts_of
 
     link = SimLink(SimHost(seed=1))
     links = {link.host.host_id: link}
@@ -196,8 +184,7 @@ def group() -> Measured:
     with tempfile.TemporaryDirectory(prefix="vouch-bench.") as name:
         database = open_store(f"sqlite:///{name}/store.db", make=True)
         store = ResultStore(database)
-        host = {"name": "h0", "host_id": link.host.host_id, "address": "192.0.2.1", "port": 22, "user": "vouch"}
-        config = read_config(json.dumps(configuration(hosts=[host], interval_s=1, jitter_s=0)).encode())
+        config = _config(links, 1, subscribe=True)
         parts = parts_of(database, links, lease_s=config.lease_s)
 
         def seen(guest: str) -> bool:

@@ -13,7 +13,7 @@ import time
 
 import yaml
 
-from .harness import ROOT, Measured, NotMeasuredError, at_most, row
+from .harness import ROOT, Measured, NotMeasuredError, at_most, row, use_tests
 
 HOSTS = 10_000
 BATCH = 33
@@ -25,11 +25,7 @@ BASELINE = "the same 10,000 hosts without the plugin"
 
 def _site(folder: pathlib.Path) -> None:
     """Write an inventory of hosts, a store with a result of each, and a play that reaches the proven ones."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    import ansible.module_utils as module_utils
-
-    if str(ROOT / "module_utils") not in module_utils.__path__:
-        module_utils.__path__.append(str(ROOT / "module_utils"))
+    use_tests()
     from ansible.module_utils.vouch.make.sign import public_pem
     from ansible.module_utils.vouch.store.results import ResultStore
     from ansible.module_utils.vouch.store.schema import open_store

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from .harness import REPEATS, ROOT, Measured, NotMeasuredError, at_most, row
+from .harness import REPEATS, ROOT, Measured, NotMeasuredError, at_most, row, use_tests
 
 SUITE = "bookworm"
 BASELINE = "setools of the system, information flow graph of every type (min weight 1)"
@@ -87,7 +87,7 @@ def run(*command: str) -> dict[str, Any]:
 @functools.cache
 def compared() -> Compared:
     """Measure both, each in a fresh interpreter: ours the best of some rounds, setools once."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    use_tests()
     from debianpolicy import NoPolicyError, debian_policy
 
     try:

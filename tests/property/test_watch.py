@@ -19,7 +19,7 @@ from ansible.module_utils.vouch.store.schema import open_store
 from ansible.module_utils.vouch.watch.config import WatchedHost
 from ansible.module_utils.vouch.watch.pushed import PushedViolation
 from ansible.module_utils.vouch.watch.ward import Ward
-from hypothesis import assume, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -112,10 +112,11 @@ class Watching(RuleBasedStateMachine):
         nonce = self._nonce()
         data = bytearray(HOSTS[name].evidence(nonce).to_bytes())
         at %= len(data)
-        # The installer's event log and IMA's list carry digests of other banks beside the ones that are looked at.
+        # The installer's event log and IMA's list carry digests of other banks beside the ones that are looked at. Not
+        # hypothesis' assume: an answer's length varies with its signatures, and what a test draws may not hang on that.
         *_, log = re.finditer(rb'"event_log":"[^"]*"', data)
         (measured,) = re.finditer(rb'"ima":{"log":"[^"]*"', data)
-        assume(not any(part.start() <= at < part.end() for part in (log, measured)))
+        at = next((part.end() for part in (log, measured) if part.start() <= at < part.end()), at)
         data[at] ^= 1 << bit
         result = self._take(name, self._answer(name, nonce, bytes(data), self.now_s))
         assert result.verdict is Verdict.CONTRAINDICATED

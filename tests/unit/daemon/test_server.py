@@ -23,16 +23,10 @@ from ansible.module_utils.vouch.model.evidence import Evidence
 from ansible.module_utils.vouch.port.quotetpm import QuoteTpm
 from ansible.module_utils.vouch.port.tpm import Tpm
 
-from verifier_harness import HOST_ID, LAUNCH, PCRS, RELEASE_ID, ROOT, EnrolledTpm, Verifier, ask_many, running_verifier
+from verifier_harness import HOST_ID, LAUNCH, PCRS, RELEASE_ID, ROOT, EnrolledTpm, Verifier, ask_many
 
 pytestmark = pytest.mark.swtpm
 NONCE = bytes(range(32))
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
-    with running_verifier(tmp_path_factory.mktemp("verifier")) as verifier:
-        yield verifier
 
 
 @pytest.fixture

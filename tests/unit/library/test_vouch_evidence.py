@@ -7,7 +7,6 @@ import hashlib
 import json
 import pathlib
 import stat
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,23 +17,10 @@ from ansible.module_utils.vouch.model.evidence import Evidence
 from ansible.module_utils.vouch.port.clock import ManualClock
 
 from sshd_harness import Sshd
-from verifier_harness import HOST_ID, Verifier, running_verifier
+from verifier_harness import HOST_ID, Verifier
 
 pytestmark = pytest.mark.swtpm
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0QLnOWD2GSEHd1BkZYbrkJM2W1yRIqxWGKXyNbyMpF"
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
-    with running_verifier(tmp_path_factory.mktemp("verifier")) as verifier:
-        yield verifier
-
-
-@pytest.fixture(scope="module")
-def sshd(verifier: Verifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    sshd = Sshd(tmp_path_factory.mktemp("sshd"), verifier.socket)
-    yield sshd
-    sshd.stop()
 
 
 class Run:

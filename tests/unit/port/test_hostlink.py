@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pathlib
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,23 +14,10 @@ from ansible.module_utils.vouch.port.hostlink import HostPlace, SshLink
 from ansible.module_utils.vouch.port.ssh import Limits
 
 from sshd_harness import Sshd
-from verifier_harness import PCRS, Verifier, running_verifier
+from verifier_harness import PCRS, Verifier
 
 pytestmark = pytest.mark.swtpm
 LIMITS = Limits(connect_s=10, banner_s=10, auth_s=10, answer_s=30)
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
-    with running_verifier(tmp_path_factory.mktemp("verifier")) as verifier:
-        yield verifier
-
-
-@pytest.fixture(scope="module")
-def sshd(verifier: Verifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    sshd = Sshd(tmp_path_factory.mktemp("sshd"), verifier.socket)
-    yield sshd
-    sshd.stop()
 
 
 def link(sshd: Sshd, **changes: Any) -> SshLink:

@@ -7,7 +7,7 @@ import json
 import pathlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import paramiko
 import pytest
@@ -19,24 +19,11 @@ from ansible.module_utils.vouch.model.evidence import Evidence
 from ansible.module_utils.vouch.port.ssh import HostAnswerError, HostKeyMismatchError, Limits, SshVerifier
 
 from sshd_harness import Sshd
-from verifier_harness import HOST_ID, PCRS, RELEASE_ID, Verifier, running_verifier
+from verifier_harness import HOST_ID, PCRS, RELEASE_ID, Verifier
 
 pytestmark = pytest.mark.swtpm
 NONCE = bytes(range(32))
 OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0QLnOWD2GSEHd1BkZYbrkJM2W1yRIqxWGKXyNbyMpF"
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
-    with running_verifier(tmp_path_factory.mktemp("verifier")) as verifier:
-        yield verifier
-
-
-@pytest.fixture(scope="module")
-def sshd(verifier: Verifier, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    sshd = Sshd(tmp_path_factory.mktemp("sshd"), verifier.socket)
-    yield sshd
-    sshd.stop()
 
 
 def connect(sshd: Sshd, **changes: object) -> SshVerifier:
