@@ -81,7 +81,7 @@ class RecordedGuest:
 
     def state(self) -> DomainState:
         """Return that it lives."""
-        return DomainState(paused=self._paused > 0, dying=False, reason=-1)
+        return DomainState(paused=self._paused > 0, dying=False, reason=-1, ran_ns=0)
 
 
 class Unjudged:

@@ -103,4 +103,4 @@ class TinyGuest:
 
     def state(self) -> DomainState:
         """Return that it lives."""
-        return DomainState(paused=self.paused > 0, dying=False, reason=-1)
+        return DomainState(paused=self.paused > 0, dying=False, reason=-1, ran_ns=0)

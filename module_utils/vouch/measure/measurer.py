@@ -340,7 +340,7 @@ class Measurer:
         yield from check_roots(self._frames, kernel.space.root, {_root(vcpu) for vcpu in vcpus}, self._memory.kind)
         yield from self._switches.check(kernel)
         if tasks.suspicious:
-            yield from tasks.check(kernel, Sids(kernel, selinux.policy))
+            yield from tasks.check(kernel, Sids(kernel, selinux.policy), self._memory.state().ran_ns)
 
     def _parts(
         self,
@@ -369,7 +369,7 @@ class Measurer:
         sids, unknown = Sids(kernel, selinux.policy), self._database.handle_unknown
         yield from history.check(sids)
         yield from check_cache(kernel, sids, self._answers, self._classes, handle_unknown=unknown)
-        yield from tasks.check(kernel, sids)
+        yield from tasks.check(kernel, sids, self._memory.state().ran_ns)
 
     def _code(self, kernel: Kernel) -> Iterator[tuple[int, int]]:
         """Yield where code may be."""

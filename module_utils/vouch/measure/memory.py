@@ -82,11 +82,19 @@ class VcpuState(NamedTuple):
 
 
 class DomainState(NamedTuple):
-    """How the domain is: ``reason`` is why it was shut down (public/sched.h), -1 when it was not."""
+    """How the domain is.
+
+    Attributes:
+        paused: Whether none of its instructions runs.
+        dying: Whether its end has begun.
+        reason: Why it was shut down (public/sched.h), -1 when it was not.
+        ran_ns: Nanoseconds that its processors have run, all together, by the hypervisor's own account.
+    """
 
     paused: bool
     dying: bool
     reason: int
+    ran_ns: int
 
 
 class GuestMemory(Protocol):

@@ -5,7 +5,9 @@
    kernel holds of the program's file: as the way into the domain (``entrypoint``) or from within it
    (``execute_no_trans``). The kernel's own domain is none for a process, but that the first one is in it until it has
    loaded the policy. A process is seen with its new program and its old domain in the midst of execve(2), so what does
-   not fit counts only when the next round finds the very same.
+   not fit counts only when a later round finds the very same, after the guest has run for longer than an execve(2)
+   takes. How long it ran is the hypervisor's word: on a busy host time passes for a guest that gets no processor. An
+   idle guest gets on with nothing, so after some rounds it counts all the same.
 2. Credentials are never changed in place (Linux, Documentation/security/credentials.rst): while one task keeps one set
    of them and one program, its SID stays, and neither ids nor capabilities become more than they were. (They may become
    less: memory that was given back can come again as the credentials of the same task.)
@@ -30,6 +32,9 @@ from .sids import Sids
 
 SOURCE = "docs/introspection.md, tasks"
 MAX_TASKS = 16_384
+PROOF_NS, PROOF_LOOKS = 200_000_000, 5
+"""What does not fit counts after the guest has run for so long, or has been looked at so often."""
+
 _KERNEL_THREAD = 0x0020_0000
 """PF_KTHREAD (include/linux/sched.h)."""
 
@@ -55,6 +60,13 @@ class Task(NamedTuple):
     identity: Identity
     sid: int
     mm: int
+
+
+class Seen(NamedTuple):
+    """Since when something does not fit: how long the guest had run then, and how often it was seen."""
+
+    ran_ns: int
+    looks: int
 
 
 class TaskRules:
@@ -96,19 +108,24 @@ class Tasks:
 
     def __init__(self, rules: TaskRules) -> None:
         self._rules = rules
-        self._suspects: frozenset[tuple[int, ...]] = frozenset()
+        self._suspects: dict[tuple[int, ...], Seen] = {}
         self._beginning: tuple[int, ...] | None = ()
         """The first process, if it had not left the kernel's domain when it was first seen; None once it has."""
         self._known: dict[Key, Identity] = {}
 
-    def check(self, kernel: Kernel, sids: Sids) -> Iterator[Finding]:
+    def check(self, kernel: Kernel, sids: Sids, ran_ns: int) -> Iterator[Finding]:
         """Yield findings on every task; the guest stands still.
+
+        Args:
+            kernel: Of the guest.
+            sids: Its table of SIDs.
+            ran_ns: Nanoseconds that its processors have run (``DomainState.ran_ns``).
 
         Raises:
             GuestMemoryError: the list or a task cannot be read.
         """
         known: dict[Key, Identity] = {}
-        suspects: set[tuple[int, ...]] = set()
+        suspects: dict[tuple[int, ...], Seen] = {}
         first = kernel.pointer(kernel.symbol("init_task"), "task_struct.cred")
         for task in self.all(kernel):
             key = (task.address, task.pid, task.start, task.cred, task.mm)
@@ -119,8 +136,8 @@ class Tasks:
             _, (permitted, effective, _), _ = task.identity
             if effective & ~permitted or (task.mm and task.cred == first):
                 yield _finding(task, "guest.task.credentials", "credentials of its own", _told(task.identity))
-            yield from self._domain(kernel, sids, task, suspects)
-        self._known, self._suspects = known, frozenset(suspects)
+            yield from self._domain(kernel, sids, task, suspects, ran_ns)
+        self._known, self._suspects = known, suspects
         if self._beginning not in suspects:
             self._beginning = None
 
@@ -152,7 +169,9 @@ class Tasks:
                     raise GuestMemoryError(f"more than {MAX_TASKS} tasks", code="guest.list.endless")
                 yield _task(kernel, thread)
 
-    def _domain(self, kernel: Kernel, sids: Sids, task: Task, suspects: set[tuple[int, ...]]) -> Iterator[Finding]:
+    def _domain(
+        self, kernel: Kernel, sids: Sids, task: Task, suspects: dict[tuple[int, ...], Seen], ran_ns: int
+    ) -> Iterator[Finding]:
         domain = sids.type_of(task.sid)
         name = self._rules.names.get(domain)
         if name is None:
@@ -165,10 +184,12 @@ class Tasks:
         file, program = _program(kernel, sids, task.mm)
         if task.kernel_thread or (program and not self._rules.may_run(domain, program)):
             suspect = (task.address, task.start, task.cred, file)
-            suspects.add(suspect)
+            since = self._suspects.get(suspect, Seen(ran_ns, 0))
+            seen = suspects[suspect] = since._replace(looks=since.looks + 1)
             if task.pid == 1 and domain == sids.type_of(_KERNEL_SID) and self._beginning == ():
                 self._beginning = suspect
-            if suspect in self._suspects and suspect != self._beginning:
+            proven = seen.looks > 1 and (ran_ns - seen.ran_ns >= PROOF_NS or seen.looks >= PROOF_LOOKS)
+            if proven and suspect != self._beginning:
                 label = self._rules.names.get(program, str(program))
                 wanted = "no memory of its own" if task.kernel_thread else f"a domain that may run {label}"
                 yield _finding(task, "guest.task.domain", wanted, name)

@@ -9,6 +9,7 @@ XEN_SYSCTL_physinfo). The library refuses another interface version, so a wrong 
     0       2     domain
     4       4     flags
     8       8     tot_pages
+    56      8     cpu_time, nanoseconds
     76      16    handle, the domain's UUID
 """
 
@@ -40,7 +41,8 @@ FAILED = "xen.failed"
 
 
 class DomainInfo(NamedTuple):
-    """One domain as Xen has it. ``reason`` is why it was shut down, -1 when it was not."""
+    """One domain as Xen has it. ``reason`` is why it was shut down, -1 when it was not; ``ran_ns`` is for how many
+    nanoseconds its processors have run."""
 
     domain_id: int
     uuid: bytes
@@ -48,6 +50,7 @@ class DomainInfo(NamedTuple):
     dying: bool
     reason: int
     memory_bytes: int
+    ran_ns: int = 0
 
 
 class XenControl:
@@ -138,4 +141,5 @@ def _domain(raw: bytes) -> DomainInfo:
         dying=bool(flags & _DYING),
         reason=flags >> _REASON_SHIFT & _REASON_MASK if flags & _SHUTDOWN else -1,
         memory_bytes=int.from_bytes(raw[8:16], "little") * PAGE_BYTES,
+        ran_ns=int.from_bytes(raw[56:64], "little"),
     )

@@ -192,7 +192,7 @@ class XenGuest:
         info = self._control.domains().get(self._id)
         if info is None:
             raise GuestMemoryError(f"there is no domain {self._id} any more", code="guest.gone")
-        return DomainState(paused=info.paused, dying=info.dying, reason=info.reason)
+        return DomainState(paused=info.paused, dying=info.dying, reason=info.reason, ran_ns=info.ran_ns)
 
     def _pv(self, number: int) -> VcpuState | None:
         buffer = ctypes.create_string_buffer(_PV_CONTEXT_BYTES)

@@ -99,7 +99,7 @@ def test_frames_that_vanish_while_they_are_read() -> None:
 
 def test_a_guest_that_ended() -> None:
     it = recorded_guest()
-    it.guest.state = lambda: DomainState(paused=False, dying=False, reason=3)  # type: ignore[method-assign]
+    it.guest.state = lambda: DomainState(paused=False, dying=False, reason=3, ran_ns=0)  # type: ignore[method-assign]
     assert codes(it, heavy=False) == {"guest.gone"}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.measure.sids import Sids
-from ansible.module_utils.vouch.measure.tasks import Task, Tasks
+from ansible.module_utils.vouch.measure.tasks import PROOF_LOOKS, PROOF_NS, Task, Tasks
 
 from sim.guestattacks import Watched
 from sim.recordedguest import recorded_guest
@@ -24,6 +24,7 @@ class Guest:
     def __init__(self) -> None:
         self.it = recorded_guest()
         self.tasks = Tasks(self.it.measurer._rules)
+        self.ran_ns = 0
         assert self.codes() == set()
         found = list(self.tasks.all(self.it.kernel))
         self.first = found[0]
@@ -31,10 +32,11 @@ class Guest:
         self.other = next(task for task in found if task.mm and task.sid not in (self.one.sid, self.first.sid))
         self.thread = next(task for task in found if task.kernel_thread and task.pid)
 
-    def codes(self) -> set[str]:
-        """Return what a look finds."""
+    def codes(self, ran_ns: int = PROOF_NS) -> set[str]:
+        """Return what a look finds after the guest has run for so long since the last one."""
         kernel = self.it.kernel
-        return {finding.code for finding in self.tasks.check(kernel, Sids(kernel, self.it.policy))}
+        self.ran_ns += ran_ns
+        return {finding.code for finding in self.tasks.check(kernel, Sids(kernel, self.it.policy), self.ran_ns)}
 
     def cred(self, task: Task, member: str, value: bytes) -> Any:
         """Change a member of a task's credentials."""
@@ -120,6 +122,28 @@ def test_a_process_in_the_midst_of_execve() -> None:
     with guest.own_credentials(guest.other, guest.one.sid):
         assert guest.codes() == set()
     assert guest.codes() == set()
+
+
+def test_a_guest_that_gets_no_processor_does_not_leave_execve() -> None:
+    guest = Guest()
+    with guest.own_credentials(guest.other, guest.one.sid):
+        assert [guest.codes(ran_ns=0) for _ in range(PROOF_LOOKS - 1)] == [set()] * (PROOF_LOOKS - 1)
+        assert guest.tasks.suspicious
+    assert guest.codes() == set()
+
+
+def test_an_idle_guest_is_found_all_the_same() -> None:
+    guest = Guest()
+    with guest.own_credentials(guest.other, guest.one.sid):
+        found = [guest.codes(ran_ns=1) for _ in range(PROOF_LOOKS)]
+    assert found == [set()] * (PROOF_LOOKS - 1) + [{"guest.task.domain"}]
+
+
+def test_a_busy_guest_is_found_as_soon_as_it_ran_for_longer_than_an_execve_takes() -> None:
+    guest = Guest()
+    with guest.own_credentials(guest.other, guest.one.sid):
+        found = [guest.codes(ran_ns=PROOF_NS // 2) for _ in range(3)]
+    assert found == [set(), set(), {"guest.task.domain"}]
 
 
 def test_the_first_process_before_it_has_left_the_kernels_domain() -> None:

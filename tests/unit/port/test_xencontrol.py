@@ -12,14 +12,15 @@ from ansible.module_utils.vouch.port.xencontrol import CRASH, DOMAIN_INFO_BYTES,
 
 
 def raw(domain: int, flags: int, uuid: bytes, pages: int) -> bytes:
-    return struct.pack("<HHIQ", domain, 0, flags, pages).ljust(76, b"\0") + uuid + bytes(DOMAIN_INFO_BYTES - 92)
+    head = struct.pack("<HHIQ", domain, 0, flags, pages).ljust(56, b"\0") + struct.pack("<Q", 1500)
+    return head.ljust(76, b"\0") + uuid + bytes(DOMAIN_INFO_BYTES - 92)
 
 
 def test_flags_number_and_uuid() -> None:
     uuid = new_uuid()
     info = _domain(raw(7, 1 << 3, uuid, 512))
     assert (info.domain_id, info.uuid, info.paused, info.dying, info.reason) == (7, uuid, True, False, -1)
-    assert info.memory_bytes == 512 * 4096
+    assert (info.memory_bytes, info.ran_ns) == (512 * 4096, 1500)
     crashed = _domain(raw(8, 1 << 2 | CRASH << 16, uuid, 0))
     assert (crashed.paused, crashed.reason) == (False, CRASH)
     assert _domain(raw(9, 1, uuid, 0)).dying is True
