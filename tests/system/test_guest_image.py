@@ -15,11 +15,12 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+
+from guestbuild import build_guest, require_builder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAX_IMAGE_BYTES = 120 * 1000 * 1000
@@ -34,37 +35,15 @@ SUPERBLOCK = 1024
 pytestmark = pytest.mark.lab
 
 
-def build(guest: str, place: pathlib.Path, signing_key: pathlib.Path) -> pathlib.Path:
-    """Run the role with everything below ``place`` and return the folder of the image."""
-    variables = {
-        "guest_image_guest": guest,
-        "guest_image_cache_dir": str(place / "cache"),
-        "guest_image_output_dir": str(place / guest),
-        "guest_image_package_dir": str(place / "packages"),
-        "guest_image_signing_key": str(signing_key),
-        "guest_image_install_packages": False,
-        "ansible_python_interpreter": sys.executable,
-    }
-    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "roles": ["guest_image"]}]
-    book = place / "play.yml"
-    book.write_text(json.dumps(play))
-    argv = [sys.executable, "-m", "ansible.cli.playbook", "-i", "localhost,", "-e", json.dumps(variables), str(book)]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return place / guest
-
-
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, pathlib.Path]:
     """Return two folders, each with a cache that holds the same tree and nothing else."""
-    if os.geteuid() != 0 or not all(map(shutil.which, ("mmdebstrap", "qemu-system-x86_64"))):
-        pytest.skip("building a guest image needs root, mmdebstrap and qemu-system-x86_64")
+    require_builder()
     base = tmp_path_factory.mktemp("guests")
     first, second = base / "first", base / "second"
     for place in (first, second):
         place.mkdir()
-    build("base", first, base / "package.pem")
+    build_guest("base", first, base / "package.pem", cache=first / "cache")
     # The archive moves; "the same inputs" begin with the same tree.
     shutil.copytree(first / "cache/trees", second / "cache/trees", copy_function=os.link)
     return first, second
@@ -75,7 +54,8 @@ def images(
     request: pytest.FixtureRequest, places: tuple[pathlib.Path, pathlib.Path]
 ) -> tuple[pathlib.Path, pathlib.Path]:
     """Return the folders of two builds of a guest."""
-    first, second = (build(request.param, place, places[0].parent / "package.pem") for place in places)
+    key = places[0].parent / "package.pem"
+    first, second = (build_guest(request.param, place, key, cache=place / "cache") for place in places)
     return first, second
 
 

@@ -72,7 +72,7 @@ class Control:
         self.calls.append(f"unpause {domain_id}")
 
     def domains(self) -> Any:
-        return {7: SimpleNamespace(paused=True, dying=False, reason=-1)}
+        return {7: SimpleNamespace(paused=True, dying=False, reason=-1, ran_ns=5)}
 
 
 def test_frames_are_read_and_let_go_of(libraries: Libraries) -> None:
