@@ -41,6 +41,7 @@ demo: ## build, install, boot and prove a Xen host on the embedded lab
 	@tools/demo $(ARGS)
 
 # An emulated machine keeps one processor busy, so the two halves that need machines run beside each other.
+test: export VOUCH_THOROUGH := 1
 test: check packages ## check, then images, machines and every molecule scenario on the lab
 	@echo "== beside the scenarios: test-system, and scenario $(BESIDE); see build/beside.log"
 	@mkdir -p build; { $(MAKE) test-system && $(MAKE) test-lab SCENARIO=$(BESIDE); } >build/beside.log 2>&1 & beside=$$!; \

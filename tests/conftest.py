@@ -42,6 +42,15 @@ def expected(kind: str) -> Any:
     return json.loads((foreign(kind) / "expected.json").read_text())
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``thorough`` where somebody waits."""
+    left_out = [] if THOROUGH else [item for item in items if item.get_closest_marker("thorough")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
 from postgres_fixture import postgres_server, store_url  # noqa: E402, F401 - fixtures for every test below
 from sshd_harness import sshd, verifier  # noqa: E402, F401
 from swtpm_fixture import fresh_software_tpm, software_tpm  # noqa: E402, F401 - fixtures for every test below
+from thorough import THOROUGH  # noqa: E402

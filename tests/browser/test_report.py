@@ -17,6 +17,8 @@ from ansible.module_utils.vouch.report.page import page
 from chromium import Chromium, need_chromium
 from sim.fleet import HOSTILE, hostile, large, small
 
+pytestmark = pytest.mark.thorough
+
 KEPT = pathlib.Path(__file__).resolve().parents[2] / "build" / "report"
 TAB, ENTER = "\ue004", "\ue007"
 """WebDriver, 17.4.2: normalised keys."""
