@@ -7,9 +7,10 @@ more, since nobody can take back what it says.
 1. Each guest that lives by the log is stated, each stated one lives by the log, and both agree.
 2. Its package is one of those that were given, and the policy lists it.
 3. What the host states of it is what the package says.
-4. Nothing in the log speaks against it.
-5. It was checked lately.
-6. It is worth no more than its host.
+4. It is the package that the guest is meant to run, where that is recorded, or the next one within its time.
+5. Nothing in the log speaks against it.
+6. It was checked lately.
+7. It is worth no more than its host.
 
 A guest that is coming up, or paused by order, has verdict NONE: nothing speaks against it, and nothing for it.
 
@@ -18,12 +19,14 @@ Source: docs/proof.md, "Guests".
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 from ..check.guestevents import GuestLife
 from ..check.packagerules import VerifiedPackage
 from ..errors import EvidenceError, shown
 from ..model.finding import Finding, Severity, Verdict, verdict_of
+from ..model.guestreference import GuestReference
 from ..model.gueststate import HOLDS, RUNNING, UP, GuestRecord
 from ..model.image import DEBUG
 from .guestresult import GuestResult
@@ -40,6 +43,8 @@ def appraise_guests(
     references: References,
     host_verdict: Verdict,
     host_time_s: int,
+    meant: Mapping[str, GuestReference],
+    now_s: int,
 ) -> tuple[GuestResult, ...]:
     """Return a result for each guest that is stated or lives by the log, in the order of their ids.
 
@@ -49,10 +54,13 @@ def appraise_guests(
         references: Policy and packages.
         host_verdict: What was found of the host.
         host_time_s: The host's clock in the same statement: ages are differences of that one clock.
+        meant: Packages that guests of this host are meant to run; a guest that is not in it may run any accepted one.
+        now_s: Unix seconds of this machine: until when a next package is expected.
     """
     records = {record.id: record for record in stated}
+    judge = functools.partial(_appraise, references=references, host_verdict=host_verdict, host_time_s=host_time_s)
     return tuple(
-        _appraise(guest, records.get(guest), lives.get(guest), references, host_verdict, host_time_s)
+        judge(guest, records.get(guest), lives.get(guest), meant=meant.get(guest), now_s=now_s)
         for guest in sorted(records.keys() | lives.keys())
     )
 
@@ -61,9 +69,12 @@ def _appraise(
     guest: str,
     record: GuestRecord | None,
     life: GuestLife | None,
+    *,
     references: References,
     host_verdict: Verdict,
     host_time_s: int,
+    meant: GuestReference | None,
+    now_s: int,
 ) -> GuestResult:
     judge = _Judge(guest, references.policy)
     findings: list[Finding] = []
@@ -73,6 +84,7 @@ def _appraise(
         findings += judge.log(record, life)
         if record is not None:
             findings += judge.package(record, references)
+            findings += judge.meant(record, meant, now_s)
             findings += judge.check(record, host_time_s)
     verdict = verdict_of(findings)
     if verdict is not Verdict.CONTRAINDICATED:
@@ -105,7 +117,7 @@ class _Judge:
         )
 
     def log(self, record: GuestRecord | None, life: GuestLife | None) -> Iterator[Finding]:
-        """Yield findings on statement and log (steps 1 and 4)."""
+        """Yield findings on statement and log (steps 1 and 5)."""
         if life is None:
             yield self.finding("guest.statement.launch", "a launch in the log", "none")
             return
@@ -149,8 +161,22 @@ class _Judge:
             severity = Severity.WARN if self._policy.allow_debug else Severity.DENY
             yield self.finding("package.debug", "a production package", "a debug package", severity)
 
+    def meant(self, record: GuestRecord, meant: GuestReference | None, now_s: int) -> Iterator[Finding]:
+        """Yield findings on which package it is meant to run (step 4)."""
+        if meant is None or record.package == meant.package:
+            return
+        ahead = meant.next
+        if record.package in meant.retired:
+            yield self.finding("guest.package.retired", meant.package, record.package)
+        elif ahead is None or ahead.package != record.package:
+            yield self.finding("guest.package.unexpected", meant.package, record.package)
+        elif now_s >= ahead.until_s:
+            yield self.finding("guest.package.window", f"before {ahead.until_s}", now_s)
+        else:
+            yield self.finding("guest.package.next", meant.package, record.package, Severity.NOTE)
+
     def check(self, record: GuestRecord, host_time_s: int) -> Iterator[Finding]:
-        """Yield findings on when and how far it was checked (step 5)."""
+        """Yield findings on when and how far it was checked (step 6)."""
         if record.state == RUNNING and not record.rounds:
             yield self.finding("guest.check.missing", "a round of checks before it ran", "none")
         elif record.state == "paused":

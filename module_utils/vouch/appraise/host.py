@@ -38,7 +38,7 @@ from ..model.boot import boot_aggregate
 from ..model.digest import sha256
 from ..model.enrolment import FIRMWARE_PCRS, FIRST_BOOT_PCRS, Enrolment
 from ..model.evidence import Evidence
-from ..model.finding import Finding, Severity, deny, verdict_of
+from ..model.finding import Finding, Severity, Verdict, deny, verdict_of
 from ..model.ima import IMA_PCR, ImaResume
 from ..model.image import DEBUG
 from ..model.key import AkPublic
@@ -156,13 +156,14 @@ class _Appraisal:
             self.findings.extend(found)
             if any(item.severity is Severity.DENY for item in found):
                 counters = stage == "quote" and found[0].code in COUNTER_CODES
-                return self.appraisal("counters" if counters else stage, None)
-        return self.appraisal(DONE, self.advanced())
+                return self.appraisal("counters" if counters else stage)
+        return self.appraisal(DONE)
 
-    def appraisal(self, stage: str, enrolment: Enrolment | None) -> HostAppraisal:
-        quote = getattr(self, "quote", None)
+    def appraisal(self, stage: str) -> HostAppraisal:
+        quote, result = getattr(self, "quote", None), self.result(stage)
         stated = b"" if quote is None else quote.statement.release_id
-        return HostAppraisal(result=self.result(stage), enrolment=enrolment, stated_release=stated)
+        enrolment = self.advanced(result.guests) if stage == DONE else None
+        return HostAppraisal(result=result, enrolment=enrolment, stated_release=stated)
 
     # Stage 1.
     def read_evidence(self) -> Iterable[Finding]:
@@ -313,14 +314,16 @@ class _Appraisal:
                 found.append(_finding("channel.key.mismatch", f"{key} ({whose})", self.channel_key))
         return found
 
-    def advanced(self) -> Enrolment:
+    def advanced(self, guests: Iterable[GuestResult]) -> Enrolment:
         bank = self.quote.bank
+        good = (item.record for item in guests if item.verdict is Verdict.AFFIRMING and item.record is not None)
         return self.known.advanced(
             counters=self.quote.counters,
             ima=self.ima.resume,
             pinned={index: bank[index] for index in FIRST_BOOT_PCRS},
             accepted_at_s=self.now_s,
             release_id=self.quote.statement.release_id,
+            packages={record.id: record.package for record in good},
         )
 
     def result(self, stage: str) -> AttestationResult:
@@ -338,6 +341,8 @@ class _Appraisal:
                 references=self.references,
                 host_verdict=verdict,
                 host_time_s=quote.statement.time_s,
+                meant={item.guest: item for item in self.known.guests},
+                now_s=self.now_s,
             )
         return AttestationResult(
             host_id=self.host_id,

@@ -16,13 +16,17 @@ from typing import Any
 from ..errors import ParseError, UsageError
 from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import Fields, encode_base64
+from .guestreference import GuestReference
+from .gueststate import MAX_GUESTS
 from .ima import ImaResume
 from .key import check_ssh_host_key
 from .statement import TpmCounters
 
 ENROLMENT_TYPE = "urn:vouch:enrolment:1"
 
-MAX_ENROLMENT_BYTES = 64 << 10
+MAX_ENROLMENT_BYTES = 1 << 20
+"""As many guests as a host has take half of it."""
+
 MAX_AK_PUBLIC_BYTES = 1024
 
 FIRMWARE_PCRS = (0, 1, 2, 3, 5, 6, 7)
@@ -84,6 +88,7 @@ class Enrolment:
         installed: Release that the install proof is about; empty means ``release_id``.
         next: Release of an update that is being made, or None.
         retired: Releases that this host ran before; it must not run them again.
+        guests: Guests that are meant to run one package each, ascending by id.
     """
 
     host_id: str
@@ -99,8 +104,12 @@ class Enrolment:
     installed: bytes = b""
     next: NextRelease | None = None
     retired: tuple[bytes, ...] = ()
+    guests: tuple[GuestReference, ...] = ()
 
     def __post_init__(self) -> None:
+        names = [item.guest for item in self.guests]
+        if names != sorted(set(names)) or len(names) > MAX_GUESTS:
+            raise UsageError("guests are in the order of their ids, each once", code="enrolment.guests")
         object.__setattr__(self, "installed", self.installed or self.release_id)
         if any(len(item) != 32 for item in (self.ek_sha256, self.release_id, self.installed, *self.retired)):
             raise UsageError("endorsement key and releases are named by SHA-256")
@@ -161,6 +170,17 @@ class Enrolment:
         retired = (*self.retired, self.release_id)[-MAX_RETIRED:]
         return dataclasses.replace(self, release_id=release_id, next=None, retired=retired)
 
+    def guest(self, guest: str) -> GuestReference | None:
+        """Return which package a guest is meant to run, None when nothing is recorded."""
+        return next((item for item in self.guests if item.guest == guest), None)
+
+    def with_guest(self, guest: str, reference: GuestReference | None) -> Enrolment:
+        """Return the enrolment with another record of one guest; None forgets it."""
+        others = {item.guest: item for item in self.guests if item.guest != guest}
+        if reference is not None:
+            others[guest] = reference
+        return dataclasses.replace(self, guests=tuple(others[name] for name in sorted(others)))
+
     def advanced(
         self,
         *,
@@ -169,8 +189,12 @@ class Enrolment:
         pinned: Mapping[int, bytes],
         accepted_at_s: int,
         release_id: bytes = b"",
+        packages: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Enrolment:
-        """Return the enrolment after accepted evidence of a release; values pinned before stay as they are."""
+        """Return the enrolment after accepted evidence of a release; values pinned before stay as they are.
+
+        ``packages`` are those with which guests were affirming.
+        """
         ahead = self.next
         if ahead is not None and ahead.release_id == release_id:
             ahead = dataclasses.replace(ahead, accepted_at_s=accepted_at_s)
@@ -181,6 +205,7 @@ class Enrolment:
             ima=ima,
             baseline={**{index: pinned[index] for index in self.unpinned if index in pinned}, **self.baseline},
             accepted_at_s=accepted_at_s,
+            guests=tuple(item.accepted(packages.get(item.guest, b""), at_s=accepted_at_s) for item in self.guests),
         )
 
     def to_bytes(self) -> bytes:
@@ -201,6 +226,7 @@ class Enrolment:
                 "installed": self.installed.hex(),
                 "next": None if self.next is None else self.next.to_json(),
                 "retired": [item.hex() for item in self.retired],
+                "guests": [item.to_json() for item in self.guests],
             }
         )
 
@@ -214,9 +240,10 @@ class Enrolment:
         fields = Fields(load_json(data, limit_bytes=MAX_ENROLMENT_BYTES), "enrolment")
         fields.literal("type", ENROLMENT_TYPE)
         ima = fields.take("ima")
-        # Recorded before there were updates: the last three are missing then.
+        # Recorded before there were updates: the last four are missing then.
         ahead = fields.object("next") if fields.has("next") and fields.given("next") else None
         retired = fields.array("retired", maximum=MAX_RETIRED) if fields.has("retired") else []
+        guests = fields.array("guests", maximum=MAX_GUESTS) if fields.has("guests") else []
         try:
             enrolment = cls(
                 host_id=fields.uuid("host_id"),
@@ -232,6 +259,7 @@ class Enrolment:
                 installed=fields.hex("installed", 32) if fields.has("installed") else b"",
                 next=None if ahead is None else NextRelease.read(ahead),
                 retired=tuple(fields.decode_hex("retired", item, 32) for item in retired),
+                guests=tuple(GuestReference.read(Fields(item, "enrolment.guests")) for item in guests),
             )
         except UsageError as error:
             raise ParseError("enrolment", 0, error.message, code="parse.field.value") from None

@@ -16,6 +16,7 @@ from ansible.module_utils.vouch.errors import ParseError, UsageError
 from ansible.module_utils.vouch.make.guestpackage import sign_guest_package
 from ansible.module_utils.vouch.make.sign import generate_private_key, public_key
 from ansible.module_utils.vouch.model.finding import Finding, Severity, Verdict
+from ansible.module_utils.vouch.model.guestreference import GuestReference, NextPackage
 from ansible.module_utils.vouch.model.gueststate import GuestRecord
 from ansible.module_utils.vouch.model.package import GuestPackage, package_id
 
@@ -38,6 +39,7 @@ class Vouched:
     signed: bytes = SIGNED
     known: tuple[bytes, ...] = (SIGNED, DEBUG_SIGNED)
     policy: dict[str, Any] = field(default_factory=dict)
+    meant: GuestReference | None = None
 
     def __post_init__(self) -> None:
         self.record: GuestRecord | None = GuestRecord(
@@ -79,15 +81,19 @@ class Vouched:
         appraiser = SimAppraiser(host=self.host)
         appraiser.policy_changes = {"package_keys": (public_key(KEY),), **self.policy}
         releases = [(item.envelope, item.manifest) for item in appraiser.releases]
-        return appraise_host(
+        enrolment = appraiser.enrolment
+        assert enrolment is not None
+        appraisal = appraise_host(
             self.host.evidence(appraiser.nonce).to_bytes(),
             host_id=self.host.host_id,
             nonce=appraiser.nonce,
             channel_key=appraiser.channel_key,
-            enrolment=appraiser.enrolment,
+            enrolment=enrolment.with_guest("g1", self.meant),
             references=References(appraiser.policy, releases, self.known),
             now_s=NOW_S,
-        ).result
+        )
+        self.after = appraisal.enrolment
+        return appraisal.result
 
     def guest(self) -> GuestResult:
         (guest,) = self.result().guests
@@ -120,6 +126,49 @@ def test_nothing_is_claimed_of_a_guest_that_is_not_up(members: dict[str, Any], c
     guest = Vouched().launch().change(**members).guest()
     assert (guest.verdict, [item.code for item in guest.findings]) == (Verdict.NONE, [code])
     assert guest.codes == ()
+
+
+RUNS, OTHER = package_id(SIGNED), bytes(31) + b"x"
+
+
+def meant(package: bytes, *retired: bytes, ahead: bytes = b"", until_s: int = NOW_S + 1) -> GuestReference:
+    following = NextPackage(package=ahead, until_s=until_s) if ahead else None
+    return GuestReference(guest="g1", package=package, next=following, retired=retired)
+
+
+@pytest.mark.parametrize(
+    ("record", "verdict", "codes"),
+    [
+        (meant(RUNS), Verdict.AFFIRMING, []),
+        (meant(RUNS, ahead=OTHER), Verdict.AFFIRMING, []),
+        (meant(OTHER, ahead=RUNS), Verdict.AFFIRMING, ["guest.package.next"]),
+        (meant(OTHER, ahead=RUNS, until_s=NOW_S), Verdict.CONTRAINDICATED, ["guest.package.window"]),
+        (meant(OTHER), Verdict.CONTRAINDICATED, ["guest.package.unexpected"]),
+        (meant(OTHER, ahead=bytes(32)), Verdict.CONTRAINDICATED, ["guest.package.unexpected"]),
+        (meant(OTHER, RUNS), Verdict.CONTRAINDICATED, ["guest.package.retired"]),
+    ],
+)
+def test_the_package_it_is_meant_to_run(record: GuestReference, verdict: Verdict, codes: list[str]) -> None:
+    vouched = Vouched(meant=record).launch()
+    guest = vouched.guest()
+    assert (guest.verdict, [item.code for item in guest.findings]) == (verdict, codes)
+    assert vouched.after is not None, "a guest changes nothing about its host"
+    proven = vouched.after.guest("g1")
+    accepted = codes == ["guest.package.next"]
+    assert proven is not None
+    assert (proven.next is not None and proven.next.accepted_at_s == NOW_S) == accepted
+    if accepted:
+        assert proven.updated(RUNS) == meant(RUNS, OTHER)
+
+
+def test_a_guest_that_is_not_up_proves_no_package() -> None:
+    vouched = Vouched(meant=meant(OTHER, ahead=RUNS)).launch().change(phase="booting")
+    assert vouched.guest().verdict is Verdict.NONE
+    assert vouched.after is not None
+    proven = vouched.after.guest("g1")
+    assert proven is not None
+    with pytest.raises(UsageError, match="no evidence was accepted"):
+        proven.updated(RUNS)
 
 
 LIES: dict[str, tuple[dict[str, Any], list[str]]] = {

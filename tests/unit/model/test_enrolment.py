@@ -12,6 +12,8 @@ from ansible.module_utils.vouch.model.enrolment import Enrolment
 
 from sim.attester import SimAppraiser, SimHost
 
+GUEST = b'{"guest":"g","next":null,"package":"' + b"0" * 64 + b'","retired":[]}'
+
 
 def test_it_survives_json_before_and_after_the_first_evidence() -> None:
     appraiser = SimAppraiser(host=SimHost())
@@ -41,7 +43,7 @@ def test_an_update_that_is_being_made_survives_json() -> None:
 def test_a_file_of_before_there_were_updates() -> None:
     enrolment = SimHost().enrolment
     value = json.loads(enrolment.to_bytes())
-    for name in ("installed", "next", "retired"):
+    for name in ("installed", "next", "retired", "guests"):
         del value[name]
     assert Enrolment.from_bytes(json.dumps(value).encode()) == enrolment
 
@@ -58,6 +60,10 @@ def test_a_file_of_before_there_were_updates() -> None:
         (b'"next":null', b'"next":[]'),
         (b'"retired":[]', b'"retired":["00"]'),
         (b'"retired":[]', b'"retired":{}'),
+        (b'"guests":[]', b'"guests":[{}]'),
+        (b'"guests":[]', b'"guests":null'),
+        (b'"guests":[]', b'"guests":[' + GUEST.replace(b'"g"', b'"G"') + b"]"),
+        (b'"guests":[]', b'"guests":[' + GUEST + b"," + GUEST + b"]"),
     ],
 )
 def test_malformed(old: bytes, new: bytes) -> None:
