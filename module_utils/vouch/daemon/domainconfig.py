@@ -10,11 +10,11 @@ Source: xl.cfg(5) of Xen 4.20.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from ..errors import VouchError
 from ..model.grant import DERIVED, NO_NETWORK, PV, PVH, REQUESTED
+from ..model.guestaddress import derived_mac
 from ..model.order import GuestOrder
 from ..model.package import GuestPackage
 from ..port.domains import uuid_text
@@ -50,9 +50,7 @@ def mac_of(package: GuestPackage, order: GuestOrder) -> str:
     if chosen == NO_NETWORK:
         return ""
     if chosen == DERIVED:
-        digest = hashlib.sha256(f"{order.host_id}/{order.guest}".encode()).digest()
-        # The second lowest bit says locally administered, the lowest one that it is no group (IEEE 802-2014, 8.2.2).
-        return bytes([digest[0] & 0xFC | 0x02, *digest[1:6]]).hex(":")
+        return derived_mac(order.host_id, order.guest)
     return order.mac or ""
 
 
