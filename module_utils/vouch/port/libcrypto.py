@@ -4,7 +4,8 @@
 The scheme is the key's, as everywhere. The library gets bytes and lengths only, never a file or a URL; an answer other
 than exactly 1 is a signature that does not hold.
 
-Source: OpenSSL 3.5, d2i_PUBKEY(3), EVP_DigestVerifyInit(3), EVP_PKEY_get_id(3).
+Source: OpenSSL 3.5, d2i_PUBKEY(3), EVP_DigestVerifyInit(3), EVP_DigestSignInit(3), EVP_PKEY_get_id(3),
+EVP_PKEY_Q_keygen(3).
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ LIBRARY = "libcrypto.so.3"
 
 # EVP_PKEY_RSA, EVP_PKEY_EC, EVP_PKEY_ED25519: openssl/obj_mac.h.
 _NID = {RSASSA: 6, ECDSA_P256: 408, ED25519: 1087}
+
+
+MAX_SPKI_BYTES, MAX_SIGNATURE_BYTES = 256, 128
+"""A P-256 key takes 91 bytes, a signature by it at most 72."""
 
 
 class Libcrypto:
@@ -45,6 +50,10 @@ class Libcrypto:
         _declare(library, "EVP_sha256", pointer)
         _declare(library, "EVP_DigestVerifyInit", ctypes.c_int, pointer, pointer, pointer, pointer, pointer)
         _declare(library, "EVP_DigestVerify", ctypes.c_int, pointer, ctypes.c_char_p, size, ctypes.c_char_p, size)
+        _declare(library, "EVP_DigestSignInit", ctypes.c_int, pointer, pointer, pointer, pointer, pointer)
+        _declare(library, "EVP_DigestSign", ctypes.c_int, pointer, pointer, ctypes.POINTER(size), ctypes.c_char_p, size)
+        _declare(library, "EVP_PKEY_Q_keygen", pointer, pointer, pointer, ctypes.c_char_p, ctypes.c_char_p)
+        _declare(library, "i2d_PUBKEY", ctypes.c_int, pointer, ctypes.POINTER(ctypes.c_char_p))
         _declare(library, "ERR_clear_error", None)
         self._library = library
         self._sha256 = library.EVP_sha256()
@@ -74,6 +83,21 @@ class Libcrypto:
             # What failed leaves its reasons in a queue of the library, where nobody reads them.
             library.ERR_clear_error()
 
+    def generate_key(self) -> SigningKey:
+        """Return a fresh P-256 key, which never leaves this process.
+
+        Raises:
+            UnreachableError: ``libcrypto.key``: the library makes none.
+        """
+        made = self._library.EVP_PKEY_Q_keygen(None, None, b"EC", b"P-256")
+        if not made:
+            raise self._no_key()
+        return SigningKey(self, made)
+
+    def _no_key(self) -> UnreachableError:
+        self._library.ERR_clear_error()
+        return UnreachableError("libcrypto makes no P-256 key, or does not use it", code="libcrypto.key")
+
     def _holds(self, loaded: int, key: PublicKey, message: bytes, signature: bytes) -> bool:
         library = self._library
         context = library.EVP_MD_CTX_new()
@@ -85,6 +109,49 @@ class Libcrypto:
             if library.EVP_DigestVerifyInit(context, None, digest, None, loaded) != 1:
                 raise UsageError(f"key {key.keyid} cannot be used", code="key.unusable")
             return bool(library.EVP_DigestVerify(context, signature, len(signature), message, len(message)) == 1)
+        finally:
+            library.EVP_MD_CTX_free(context)
+
+
+class SigningKey:
+    """A P-256 key; made by ``Libcrypto.generate_key`` only."""
+
+    __slots__ = ("_key", "_owner", "spki")
+
+    def __init__(self, owner: Libcrypto, key: int) -> None:
+        self._owner, self._key = owner, key
+        library = owner._library
+        where = ctypes.create_string_buffer(MAX_SPKI_BYTES)
+        end = ctypes.cast(where, ctypes.c_char_p)
+        size = library.i2d_PUBKEY(key, None)
+        if not 0 < size <= MAX_SPKI_BYTES or library.i2d_PUBKEY(key, ctypes.byref(end)) != size:
+            raise owner._no_key()
+        self.spki = where.raw[:size]
+        """Its public half, SubjectPublicKeyInfo."""
+
+    def __del__(self) -> None:
+        if getattr(self, "_key", 0):
+            self._owner._library.EVP_PKEY_free(self._key)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the ECDSA signature over the SHA-256 of ``message``: DER SEQUENCE of r and s.
+
+        Raises:
+            UnreachableError: ``libcrypto.key``.
+        """
+        library, owner = self._owner._library, self._owner
+        context = library.EVP_MD_CTX_new()
+        if not context:
+            raise MemoryError
+        try:
+            signature = ctypes.create_string_buffer(MAX_SIGNATURE_BYTES)
+            size = ctypes.c_size_t(MAX_SIGNATURE_BYTES)
+            if (
+                library.EVP_DigestSignInit(context, None, owner._sha256, None, self._key) != 1
+                or library.EVP_DigestSign(context, signature, ctypes.byref(size), message, len(message)) != 1
+            ):
+                raise owner._no_key()
+            return signature.raw[: size.value]
         finally:
             library.EVP_MD_CTX_free(context)
 

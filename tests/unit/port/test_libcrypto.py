@@ -8,6 +8,7 @@ from ansible.module_utils.vouch.check.opened import open_with
 from ansible.module_utils.vouch.check.signature import verify_signature
 from ansible.module_utils.vouch.errors import EvidenceError, UnreachableError, UsageError
 from ansible.module_utils.vouch.make.sign import generate_private_key, public_key, sign_envelope
+from ansible.module_utils.vouch.model.channelcert import require_p256
 from ansible.module_utils.vouch.model.key import ECDSA_P256, ED25519, PublicKey
 from ansible.module_utils.vouch.parse.envelope import pae, parse_envelope
 from ansible.module_utils.vouch.port.libcrypto import Libcrypto
@@ -90,3 +91,27 @@ def test_a_host_without_it_says_so() -> None:
     with pytest.raises(UnreachableError) as caught:
         Libcrypto("libcrypto.so.0")
     assert caught.value.code == "libcrypto.absent"
+
+
+def test_a_key_of_ours_signs_for_both_libraries(library: Libcrypto) -> None:
+    key, other = library.generate_key(), library.generate_key()
+    assert key.spki != other.spki
+    require_p256(key.spki)
+    public = PublicKey.from_der(key.spki)
+    assert public.scheme == ECDSA_P256
+    for message in (b"", b"x", bytes(100_000)):
+        signature = key.sign(message)
+        for verify in (library.verify_signature, verify_signature):
+            assert answer_of(verify, public, message, signature) == "holds"
+            assert answer_of(verify, public, message + b"y", signature) == "signature.invalid"
+            assert answer_of(verify, PublicKey.from_der(other.spki), message, signature) == "signature.invalid"
+
+
+def test_keys_are_given_back(library: Libcrypto) -> None:
+    """A leak of one key a time would show as megabytes."""
+    import resource
+
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3000):
+        library.generate_key().sign(b"x")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 2048
