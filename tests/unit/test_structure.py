@@ -61,8 +61,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "notary": frozenset({"errors", "parse", "model", "check", "make", "port", "notary"}),
 }
 """Layer to what it may import of ours: whole layers, but for ``parse``, whose parsers share only their readers
-(``cursor`` for bytes, ``canonical`` and ``fields`` for JSON, ``indexedtar`` for bundles) and know nothing of each other,
-but that the reader of SELinux policies stands in several files."""
+(``cursor`` for bytes, ``canonical`` and ``fields`` for JSON, ``indexedtar`` for bundles) and know nothing of each
+other, but that the reader of SELinux policies stands in several files."""
 
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "check": frozenset({"cryptography", "tpm2_pytss"}),

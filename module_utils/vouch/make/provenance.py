@@ -64,14 +64,19 @@ class Accepted:
     Attributes:
         acceptance: When and by whom.
         papers: Each paper by its name in ``model.acceptance.PAPERS``.
+        certificate: The channel certificate, DER.
+
+    Raises:
+        UsageError: ``provenance.paper`` for another paper than the acceptance names.
     """
 
     acceptance: Acceptance
     papers: Mapping[str, bytes]
+    certificate: bytes
 
     def __post_init__(self) -> None:
-        for name in PAPER_NAMES:
-            if sha256(self.papers[name]) != getattr(self.acceptance, name):
+        for name, paper in {**self.papers, "certificate": self.certificate}.items():
+            if self.papers.keys() != set(PAPER_NAMES) or sha256(paper) != getattr(self.acceptance, name):
                 raise UsageError(f"{name} is not the one that was accepted", code="provenance.paper")
 
 
@@ -102,6 +107,7 @@ class ProvenanceParts:
         for item in self.accepted:
             acceptance = item.acceptance.to_bytes()
             parts[part_name(ACCEPTANCES, sha256(acceptance))] = acceptance
+            parts[part_name(CERTIFICATES, item.acceptance.certificate)] = item.certificate
             parts.update((part_name(PAPERS, sha256(paper)), paper) for paper in item.papers.values())
         return parts
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One distcc message off a stream, and work that ends when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from ..errors import ParseError
+from ..parse.distcc import AnswerReader, DistccAnswer, DistccRequest, RequestReader
+
+CHUNK_BYTES = 1 << 18
+IDLE_LIMIT_S = 600.0
+"""Between two pieces of a message: a client opens the connection before it preprocesses."""
+
+Result = TypeVar("Result")
+
+
+class GoneError(Exception):
+    """The other side closed the connection, or broke it."""
+
+
+async def read_request(reader: asyncio.StreamReader) -> DistccRequest:
+    """Return the request that ``reader`` brings; raises as ``read_answer``."""
+    messages = RequestReader()
+    while messages.message is None:
+        messages.feed(await _piece(reader))
+    return messages.message
+
+
+async def read_answer(reader: asyncio.StreamReader, *, notarised: bool) -> DistccAnswer:
+    """Return the answer that ``reader`` brings.
+
+    Raises:
+        ParseError: a code of family ``distcc``.
+        GoneError: it ended before, or brought nothing for ``IDLE_LIMIT_S``.
+    """
+    messages = AnswerReader(notarised=notarised)
+    while messages.message is None:
+        messages.feed(await _piece(reader))
+    return messages.message
+
+
+async def _piece(reader: asyncio.StreamReader) -> bytes:
+    try:
+        async with asyncio.timeout(IDLE_LIMIT_S):
+            data = await reader.read(CHUNK_BYTES)
+    except OSError as error:
+        raise GoneError(f"{type(error).__name__}") from None
+    if not data:
+        raise GoneError("the connection was closed")
+    return data
+
+
+async def unless_gone(reader: asyncio.StreamReader, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return what ``work`` returns; it is cancelled when whoever waits for it hangs up.
+
+    Raises:
+        GoneError: nobody waits any more.
+        ParseError: ``distcc.trailing``, the other side went on talking.
+    """
+    task, listening = asyncio.ensure_future(work), asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait({task, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        try:
+            more = listening.result()
+        except OSError:
+            more = b""
+        if more:
+            raise ParseError("distcc.end", 0, "something follows the message", code="distcc.trailing")
+        raise GoneError("nobody waits for the answer")
+    finally:
+        for future in (task, listening):
+            future.cancel()
+        await asyncio.gather(task, listening, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def connected(address: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Hold a TCP connection; what was not sent when it is left is thrown away.
+
+    Raises:
+        GoneError: nobody answers there.
+    """
+    try:
+        reader, writer = await asyncio.open_connection(address, port, limit=CHUNK_BYTES)
+    except OSError as error:
+        raise GoneError(f"no connection to [{address}]:{port}: {type(error).__name__}") from None
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Send all of ``data``.
+
+    Raises:
+        GoneError: the other side takes no more.
+    """
+    try:
+        writer.write(data)
+        async with asyncio.timeout(IDLE_LIMIT_S):
+            await writer.drain()
+    except OSError as error:
+        raise GoneError(f"{type(error).__name__}") from None
