@@ -110,8 +110,8 @@ def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str,
     """Return an acceptance with papers that nothing stands behind, but where the test brings its own."""
     held = papers or {name: f"{name} of {peer.guest}".encode() for name in PAPERS}
     acceptance = Acceptance(
-        address=peer.address,
-        asker=asker.address,
+        address=_ipv6(peer.address),
+        asker=_ipv6(asker.address),
         nonce=sha256(peer.certificate),
         accepted_at_s=now_s,
         expires_at_s=now_s + 60,
@@ -119,6 +119,11 @@ def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str,
         **{name: sha256(paper) for name, paper in held.items()},
     )
     return Accepted(acceptance=acceptance, papers=held, certificate=peer.certificate)
+
+
+def _ipv6(address: str) -> str:
+    """Return an address as acceptances have it, also for a guest that a test keeps on the IPv4 loopback."""
+    return address if ":" in address else f"fd00::{address.rpartition('.')[2]}"
 
 
 class SimAuthority:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from ..parse.canonical import dump_canonical, load_canonical
 from ..parse.fields import Fields
 from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
 from ..parse.provenancebundle import MAX_PARTS, part_limit
+from ..port.files import file_digest
 from .control import MAX_REQUEST_OBJECTS, SOCKET
 
 ANSWER_LIMIT_S = 120.0
@@ -30,13 +30,14 @@ def seal_build(subjects: Sequence[str], objects: Sequence[str], *, path: str = S
         path: The dispatcher's control socket.
 
     Raises:
-        UsageError: two files of one name.
-        UnreachableError: ``seal.unreadable`` for a file, ``seal.unreachable``, ``seal.refused`` by the dispatcher.
+        UsageError: ``seal.names``, two files of one name.
+        UnreachableError: ``files.missing``, ``files.unreadable``; of the dispatcher ``seal.unreachable``,
+            ``seal.answer``, ``seal.refused``.
     """
-    named = {os.path.basename(subject): _digest(subject) for subject in subjects}
+    named = {os.path.basename(subject): file_digest(subject) for subject in subjects}
     if len(named) != len(subjects):
         raise UsageError("two of the files have one name", code="seal.names")
-    digests = [_digest(name) for name in objects]
+    digests = [file_digest(name) for name in objects]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(ANSWER_LIMIT_S)
         try:
@@ -77,11 +78,3 @@ class _Client:
         error = fields.object("error")
         code, message = error.text("code"), error.text("message", empty=True)
         raise UnreachableError(f"the dispatcher refuses: {message} ({code})", code="seal.refused")
-
-
-def _digest(path: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").digest()
-    except OSError as error:
-        raise UnreachableError(f"{path} cannot be read: {error.strerror}", code="seal.unreadable") from None

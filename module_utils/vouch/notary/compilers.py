@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 
-from ..errors import UnreachableError, UsageError
+from ..errors import UsageError
 from ..model.provenance import MAX_COMPILERS
+from ..port.files import file_digest
 
 PATTERNS = (
     *("/usr/bin/gcc", "/usr/bin/g++", "/usr/bin/cc", "/usr/bin/c++", "/usr/bin/as"),
@@ -23,18 +23,11 @@ def measure_compilers(patterns: Iterable[str] = PATTERNS) -> Mapping[str, bytes]
 
     Raises:
         UsageError: ``compilers.none`` when nothing is found, ``compilers.many`` beyond ``MAX_COMPILERS``.
-        UnreachableError: ``compilers.unreadable``.
+        UnreachableError: ``files.unreadable``.
     """
     paths = sorted({os.path.realpath(found) for pattern in patterns for found in glob.glob(pattern)})
     if not paths:
         raise UsageError("no compiler is installed", code="compilers.none")
     if len(paths) > MAX_COMPILERS:
         raise UsageError(f"{len(paths)} compiler files, more than {MAX_COMPILERS}", code="compilers.many")
-    found = {}
-    for path in paths:
-        try:
-            with open(path, "rb") as stream:
-                found[path] = hashlib.file_digest(stream, "sha256").digest()
-        except OSError as error:
-            raise UnreachableError(f"{path} cannot be read: {error.strerror}", code="compilers.unreadable") from None
-    return found
+    return {path: file_digest(path) for path in paths}

@@ -197,7 +197,13 @@ class Dispatcher:
 
     def _keep(self, peer: Peer, verified: VerifiedJob, endorsement: bytes, statement: bytes) -> None:
         self._journal.add(
-            Entry(verified=verified, statement=statement, endorsement=endorsement, certificate=peer.certificate)
+            Entry(
+                verified=verified,
+                statement=statement,
+                endorsement=endorsement,
+                certificate=peer.certificate,
+                address=peer.address,
+            )
         )
 
     async def _refresh(self) -> None:

@@ -27,12 +27,14 @@ class Entry:
         statement: The signed statement.
         endorsement: Signed endorsement of its key.
         certificate: Channel certificate of the node, DER.
+        address: Where the node is.
     """
 
     verified: VerifiedJob
     statement: bytes
     endorsement: bytes
     certificate: bytes
+    address: str
 
 
 class Journal:

@@ -44,6 +44,8 @@ class Lease:
 class _Seat:
     peer: Peer
     leases: set[Lease] = field(default_factory=set)
+    turn: int = 0
+    """Of its latest job: among nodes that do as little, the one that rested longest is next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Roster:
         self._seats: dict[str, _Seat] = {}
         self._distrusted: dict[str, _Distrust] = {}
         self._changed = asyncio.Condition()
+        self._turns = 0
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -102,6 +105,8 @@ class Roster:
                     await self._changed.wait()
                 lease = Lease(seat.peer)
                 seat.leases.add(lease)
+                self._turns += 1
+                seat.turn = self._turns
                 return lease
         except TimeoutError:
             return None
@@ -130,7 +135,7 @@ class Roster:
 
     def _best(self) -> _Seat | None:
         good = (seat for seat in self._seats.values() if self._counts(seat.peer) and len(seat.leases) < self._slots)
-        return min(good, key=lambda seat: len(seat.leases), default=None)
+        return min(good, key=lambda seat: (len(seat.leases), seat.turn), default=None)
 
     def _counts(self, peer: Peer) -> bool:
         return self._now_s() < peer.expires_at_s

@@ -78,14 +78,13 @@ class Sealer:
 
     async def _accepted(self, entries: Sequence[Entry], standing: Standing) -> AsyncIterator[Accepted]:
         """Yield by what each guest was accepted: first, before its jobs, and last, after them."""
-        addresses = [standing.identity.address]
-        wanted = dict.fromkeys(entry.verified.work_key.owner.certificate for entry in entries)
-        for certificate in wanted:
+        wanted = {sha256(entry.certificate) for entry in entries}
+        for certificate in sorted(wanted):
             first = self._journal.accepted(certificate)
             if first is not None:
-                addresses.append(first.acceptance.address)
                 yield first
-        wanted[sha256(standing.identity.certificate)] = None
+        wanted.add(sha256(standing.identity.certificate))
+        addresses = (standing.identity.address, *(entry.address for entry in entries))
         for address in dict.fromkeys(addresses):
             try:
                 last = await self._archive.accepted(address)
