@@ -60,7 +60,8 @@ async def _measure(folder: pathlib.Path) -> Measured:
     seconds, baseline = (statistics.median(side) for side in zip(*pairs, strict=True))
     note = (
         f"median of {PAIRS} pairs of builds: {seconds:.2f} s and {baseline:.2f} s; {FILES + 1} files, {lines:,} lines, "
-        f"make -j{JOBS}, one node; {each_ms:.1f} ms of processor time a job in both notaries; client, dispatcher, notary, distccd and compiler share the machine"
+        f"make -j{JOBS}, one node; {each_ms:.1f} ms of processor time a job in both "
+        "notaries; client, dispatcher, notary, distccd and compiler share the machine"
     )
     return Measured(value=ratio, baseline_value=1.0, note=note)
 
