@@ -31,7 +31,6 @@ PROVENANCE_CODES: tuple[tuple[str, Severity, str, str], ...] = (
     ("provenance.key", DENY, "The endorsement of a work key cannot be read or is of another kind.", _NODE),
     ("provenance.key.owner", DENY, "The work key is endorsed for another guest or channel.", _NODE),
     ("provenance.malformed", DENY, "The statement cannot be read or is of another kind.", _NODE),
-    ("provenance.missing", DENY, "The answer carries no statement.", _NODE),
     ("provenance.nonce", DENY, "The statement is about another request: its nonce is another.", _NODE),
     ("provenance.package", DENY, "The statement names another guest package than the evidence.", _NODE),
     ("provenance.request", DENY, "The statement is about other arguments or another source.", _NODE),

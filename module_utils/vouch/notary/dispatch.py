@@ -23,7 +23,6 @@ from typing import Any
 
 from ..check.provenance import VerifiedJob, VerifiedWorkKey, check_answer, verify_job, verify_work_key
 from ..errors import EvidenceError, ParseError, UnreachableError
-from ..model.finding import deny
 from ..parse.distcc import NONCE_BYTES, DistccAnswer, DistccRequest, encode_answer, encode_request
 from .authority import AuthorityClient, Peer
 from .jobio import GoneError, connected, read_answer, read_request, send, unless_gone
@@ -139,14 +138,13 @@ class Dispatcher:
     async def _attempt(self, request: DistccRequest, lease: Lease) -> DistccAnswer:
         asked = dataclasses.replace(request, nonce=os.urandom(NONCE_BYTES))
         answer = await self._unless_revoked(lease, self._ask(lease.peer, asked))
-        if answer.endorsement is None or answer.statement is None:
-            raise deny("provenance.missing", "job", expected="a statement", actual="none")
-        peer, work_key = await self._work_key(lease, answer.endorsement)
-        verified = verify_job(answer.statement, work_key)
+        endorsement, statement = answer.endorsement or b"", answer.statement or b""
+        peer, work_key = await self._work_key(lease, endorsement)
+        verified = verify_job(statement, work_key)
         check_answer(verified, asked, answer, package=peer.package)
         if lease.revoked.is_set() or self._roster.peer(peer.address) is None:
             raise RevokedError
-        self._keep(peer, verified, answer.endorsement, answer.statement)
+        self._keep(peer, verified, endorsement, statement)
         return dataclasses.replace(answer, endorsement=None, statement=None)
 
     async def _ask(self, peer: Peer, asked: DistccRequest) -> DistccAnswer:

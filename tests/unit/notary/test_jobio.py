@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages off streams, and work that ends with whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from ansible.module_utils.vouch.errors import ParseError
+from ansible.module_utils.vouch.notary import jobio
+from ansible.module_utils.vouch.notary.jobio import GoneError, connected, read_request, unless_gone
+from ansible.module_utils.vouch.parse.distcc import encode_request
+
+from notaryparts import free_port
+
+REQUEST = encode_request(("gcc", "-c"), b"int a;")
+
+
+def stream(data: bytes = b"", *, ended: bool = False) -> asyncio.StreamReader:
+    """Return a stream that brings ``data``."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    if ended:
+        reader.feed_eof()
+    return reader
+
+
+def test_a_request() -> None:
+    async def scenario() -> None:
+        assert (await read_request(stream(REQUEST))).source == b"int a;"
+        with pytest.raises(GoneError):
+            await read_request(stream(REQUEST[:-1], ended=True))
+        with pytest.raises(ParseError):
+            await read_request(stream(REQUEST + b"x"))
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobio, "IDLE_LIMIT_S", 0.02)
+
+    async def scenario() -> None:
+        with pytest.raises(GoneError):
+            await read_request(stream(REQUEST[:20]))
+
+    asyncio.run(scenario())
+
+
+def test_work_that_is_waited_for() -> None:
+    async def scenario() -> None:
+        async def work() -> int:
+            await asyncio.sleep(0.01)
+            return 7
+
+        async def fail() -> int:
+            raise KeyError("x")
+
+        assert await unless_gone(stream(), work()) == 7
+        with pytest.raises(KeyError):
+            await unless_gone(stream(), fail())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("data", "error"), [(b"", GoneError), (b"x", ParseError)], ids=["gone", "more"])
+def test_work_that_nobody_waits_for(data: bytes, error: type[Exception]) -> None:
+    async def scenario() -> None:
+        cancelled = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                cancelled.set()
+
+        with pytest.raises(error):
+            await unless_gone(stream(data, ended=not data), work())
+        assert cancelled.is_set()
+
+    asyncio.run(scenario())
+
+
+def test_nobody_listens() -> None:
+    async def scenario() -> None:
+        with pytest.raises(GoneError):
+            async with connected("127.0.0.1", free_port()):
+                raise AssertionError("there is nobody")
+
+    asyncio.run(scenario())
