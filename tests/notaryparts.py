@@ -18,7 +18,7 @@ from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.notary.authority import AuthorityClient
 from ansible.module_utils.vouch.notary.control import Control
 from ansible.module_utils.vouch.notary.dispatch import Dispatcher
-from ansible.module_utils.vouch.notary.jobio import read_answer, read_request
+from ansible.module_utils.vouch.notary.jobio import Budget, Share, read_answer, read_request
 from ansible.module_utils.vouch.notary.journal import Journal
 from ansible.module_utils.vouch.notary.node import NodeNotary
 from ansible.module_utils.vouch.notary.roster import Roster
@@ -44,6 +44,11 @@ def free_port(address: str = "127.0.0.1") -> int:
     """Return a port where nothing listens now."""
     with socket.create_server((address, 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+def unlimited() -> Share:
+    """Return a share that nobody else has to do with."""
+    return Share(Budget(1 << 28))
 
 
 @dataclasses.dataclass
@@ -92,6 +97,7 @@ class Farm:
             archive=archive,
             roster=self.roster,
             journal=self.journal,
+            budget=Budget(1 << 28),
             say=self.said.append,
             node_port=self.node_port,
             wait_limit_s=wait_limit_s,
@@ -147,6 +153,7 @@ class Farm:
                 "signer": signer,
                 "keeper": keeper,
                 "slots": 4,
+                "budget": Budget(1 << 28),
                 "say": self.said.append,
                 "now_s": self.now_s,
                 **changes,
@@ -183,7 +190,7 @@ class Farm:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(encode_request(arguments or ("gcc", "-c", "a.c", "-o", "a.o"), source))
-            return await read_answer(reader, notarised=False)
+            return await read_answer(reader, unlimited(), notarised=False)
         finally:
             writer.close()
 
@@ -194,7 +201,7 @@ class Farm:
     async def _stand_in(self, address: str, compile_job: Compile, compiled: list[DistccRequest]) -> tuple[str, int]:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                request = await read_request(reader)
+                request = await read_request(reader, unlimited())
                 compiled.append(request)
                 answer = await asyncio.to_thread(compile_job, request)
                 writer.write(encode_answer(answer))

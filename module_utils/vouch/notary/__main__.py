@@ -25,6 +25,7 @@ from .compilers import PATTERNS, measure_compilers
 from .control import SOCKET as CONTROL_SOCKET
 from .control import Control
 from .dispatch import NODE_PORT, WAIT_LIMIT_S, Dispatcher
+from .jobio import Budget
 from .journal import Journal
 from .node import NodeNotary
 from .roster import Roster
@@ -35,6 +36,8 @@ from .standing import StandingKeeper
 BACKLOG = 256
 BACKEND_PORT = 3633
 CONTROL_MODE = 0o660
+MEMORY_MIB = 192
+"""Three of the longest messages; sources and objects of C are a hundredth of that."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--authority", default=AUTHORITY_SOCKET, metavar="PATH", help="control socket to ask")
         verb.add_argument("--port", type=int, default=NODE_PORT, help="where to listen")
         verb.add_argument("--slots", type=int, default=len(os.sched_getaffinity(0)), help="jobs at once, for each node")
+        verb.add_argument("--memory", type=int, default=MEMORY_MIB, metavar="MIB", help="messages under way, together")
     node.add_argument("--listen", default="::", metavar="ADDRESS")
     node.add_argument("--backend", default="127.0.0.1", metavar="ADDRESS", help="where distccd listens")
     node.add_argument("--backend-port", type=int, default=BACKEND_PORT)
@@ -94,6 +98,7 @@ async def _node(chosen: argparse.Namespace) -> None:
         signer=signer,
         keeper=keeper,
         slots=chosen.slots,
+        budget=Budget(chosen.memory << 20),
         say=say,
     )
     server = await asyncio.start_server(notary.serve, sock=_listen(chosen.listen, chosen.port))
@@ -111,6 +116,7 @@ async def _dispatch(chosen: argparse.Namespace) -> None:
         archive=archive,
         roster=roster,
         journal=journal,
+        budget=Budget(chosen.memory << 20),
         say=say,
         node_port=chosen.node_port,
         wait_limit_s=chosen.wait,

@@ -25,7 +25,7 @@ from ..check.provenance import VerifiedJob, VerifiedWorkKey, check_answer, verif
 from ..errors import EvidenceError, ParseError, UnreachableError
 from ..parse.distcc import NONCE_BYTES, DistccAnswer, DistccRequest, encode_answer, encode_request
 from .authority import AuthorityClient, Peer
-from .jobio import GoneError, connected, read_answer, read_request, send, unless_gone
+from .jobio import Budget, BusyError, GoneError, connected, read_answer, read_request, send, unless_gone
 from .journal import Entry, Journal
 from .roster import Lease, RevokedError, Roster
 
@@ -50,6 +50,7 @@ class Dispatcher:
         archive: Another one, for papers: these are long, and what is said of the nodes must not wait for them.
         roster: The nodes.
         journal: Where statements are kept.
+        budget: Bytes of all jobs together.
         say: Takes one line for the journal of the system.
         node_port: Where nodes listen.
         wait_limit_s: How long a job waits for a slot.
@@ -62,6 +63,7 @@ class Dispatcher:
         archive: AuthorityClient,
         roster: Roster,
         journal: Journal,
+        budget: Budget,
         say: Callable[[str], None],
         node_port: int = NODE_PORT,
         wait_limit_s: float = WAIT_LIMIT_S,
@@ -70,6 +72,7 @@ class Dispatcher:
         self._archive = archive
         self._roster = roster
         self._journal = journal
+        self._budget = budget
         self._say = say
         self._node_port = node_port
         self._wait_limit_s = wait_limit_s
@@ -85,10 +88,14 @@ class Dispatcher:
             return
         self._open += 1
         try:
-            request = await read_request(reader)
-            if request.nonce is not None:
-                raise ParseError("distcc.NOTA", 0, "a client draws no nonce", code="distcc.token")
-            await send(writer, encode_answer(await unless_gone(reader, self.dispatch(request))))
+            with self._budget.share() as share:
+                request = await read_request(reader, share)
+                if request.nonce is not None:
+                    raise ParseError("distcc.NOTA", 0, "a client draws no nonce", code="distcc.token")
+                await send(writer, encode_answer(await unless_gone(reader, self.dispatch(request))))
+        except BusyError as error:
+            self._say(f"a client was refused: {error}")
+            writer.transport.abort()
         except GoneError:
             # A client whose preprocessor failed hangs up as well: nothing to tell.
             writer.transport.abort()
@@ -124,6 +131,8 @@ class Dispatcher:
                 return await self._attempt(request, lease)
             except RevokedError:
                 why = f"{lease.peer.address} was revoked"
+            except BusyError as error:
+                why = str(error)
             except (GoneError, TimeoutError) as error:
                 why = f"{lease.peer.address} was lost: {str(error) or type(error).__name__}"
                 await self._roster.distrust(lease, false=False)
@@ -148,9 +157,10 @@ class Dispatcher:
         return dataclasses.replace(answer, endorsement=None, statement=None)
 
     async def _ask(self, peer: Peer, asked: DistccRequest) -> DistccAnswer:
-        async with asyncio.timeout(JOB_LIMIT_S), connected(peer.address, self._node_port) as (reader, writer):
-            await send(writer, encode_request(asked.arguments, asked.source, asked.nonce))
-            return await read_answer(reader, notarised=True)
+        with self._budget.share() as share:
+            async with asyncio.timeout(JOB_LIMIT_S), connected(peer.address, self._node_port) as (reader, writer):
+                await send(writer, encode_request(asked.arguments, asked.source, asked.nonce))
+                return await read_answer(reader, share, notarised=True)
 
     async def _unless_revoked(self, lease: Lease, work: Coroutine[Any, Any, DistccAnswer]) -> DistccAnswer:
         task, revoked = asyncio.ensure_future(work), asyncio.ensure_future(lease.revoked.wait())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from ..errors import ParseError
@@ -22,28 +22,78 @@ class GoneError(Exception):
     """The other side closed the connection, or broke it."""
 
 
-async def read_request(reader: asyncio.StreamReader) -> DistccRequest:
+class BusyError(GoneError):
+    """This side cannot hold another message now; no fault of the other one."""
+
+
+class Budget:
+    """How many bytes all messages under way may hold together: a message may have 64 MiB, a guest little more.
+
+    >>> budget = Budget(100)
+    >>> with budget.share() as share:
+    ...     share.take(60)
+    ...     budget.held_bytes
+    60
+    >>> budget.held_bytes
+    0
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator[Share]:
+        """Hold the share of one job; what it took is given back at the end."""
+        share = Share(self)
+        try:
+            yield share
+        finally:
+            self.held_bytes -= share.taken_bytes
+
+
+class Share:
+    """What one job holds of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.taken_bytes = 0
+
+    def take(self, count: int) -> None:
+        """Take so many bytes more.
+
+        Raises:
+            BusyError: the budget is used up; whoever comes last has to go.
+        """
+        if self._budget.held_bytes + count > self._budget.limit_bytes:
+            raise BusyError(f"more than {self._budget.limit_bytes} bytes of messages are under way")
+        self._budget.held_bytes += count
+        self.taken_bytes += count
+
+
+async def read_request(reader: asyncio.StreamReader, share: Share) -> DistccRequest:
     """Return the request that ``reader`` brings; raises as ``read_answer``."""
     messages = RequestReader()
     while messages.message is None:
-        messages.feed(await _piece(reader))
+        messages.feed(await _piece(reader, share))
     return messages.message
 
 
-async def read_answer(reader: asyncio.StreamReader, *, notarised: bool) -> DistccAnswer:
-    """Return the answer that ``reader`` brings.
+async def read_answer(reader: asyncio.StreamReader, share: Share, *, notarised: bool) -> DistccAnswer:
+    """Return the answer that ``reader`` brings; its bytes are taken out of ``share``.
 
     Raises:
         ParseError: a code of family ``distcc``.
         GoneError: it ended before, or brought nothing for ``IDLE_LIMIT_S``.
+        BusyError: as ``Share.take``.
     """
     messages = AnswerReader(notarised=notarised)
     while messages.message is None:
-        messages.feed(await _piece(reader))
+        messages.feed(await _piece(reader, share))
     return messages.message
 
 
-async def _piece(reader: asyncio.StreamReader) -> bytes:
+async def _piece(reader: asyncio.StreamReader, share: Share) -> bytes:
     try:
         async with asyncio.timeout(IDLE_LIMIT_S):
             data = await reader.read(CHUNK_BYTES)
@@ -51,6 +101,7 @@ async def _piece(reader: asyncio.StreamReader) -> bytes:
         raise GoneError(f"{type(error).__name__}") from None
     if not data:
         raise GoneError("the connection was closed")
+    share.take(len(data))
     return data
 
 

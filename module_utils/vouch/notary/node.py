@@ -21,7 +21,7 @@ from ..errors import ParseError
 from ..model.digest import sha256
 from ..model.provenance import JobStatement
 from ..parse.distcc import DistccAnswer, DistccRequest, encode_answer, encode_request
-from .jobio import GoneError, connected, read_answer, read_request, send, unless_gone
+from .jobio import Budget, GoneError, Share, connected, read_answer, read_request, send, unless_gone
 from .signer import WorkSigner
 from .standing import StandingKeeper
 
@@ -38,6 +38,7 @@ class NodeNotary:
         signer: The work key.
         keeper: What statements rest on.
         slots: Jobs that distccd is given at once; the others wait.
+        budget: Bytes of all jobs together.
         say: Takes one line for the journal.
         now_s: The time of day, Unix seconds.
     """
@@ -50,6 +51,7 @@ class NodeNotary:
         signer: WorkSigner,
         keeper: StandingKeeper,
         slots: int,
+        budget: Budget,
         say: Callable[[str], None],
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -58,6 +60,7 @@ class NodeNotary:
         self._signer = signer
         self._keeper = keeper
         self._slots = asyncio.Semaphore(slots)
+        self._budget = budget
         self._say = say
         self._now_s = now_s
         self._open = 0
@@ -69,8 +72,9 @@ class NodeNotary:
             return
         self._open += 1
         try:
-            request = await read_request(reader)
-            await send(writer, encode_answer(await unless_gone(reader, self._work(request))))
+            with self._budget.share() as share:
+                request = await read_request(reader, share)
+                await send(writer, encode_answer(await unless_gone(reader, self._work(request, share))))
         except (GoneError, ParseError) as error:
             self._say(f"a job ended: {error}")
             writer.transport.abort()
@@ -78,10 +82,10 @@ class NodeNotary:
             self._open -= 1
             writer.close()
 
-    async def _work(self, request: DistccRequest) -> DistccAnswer:
+    async def _work(self, request: DistccRequest, share: Share) -> DistccAnswer:
         async with self._slots:
             started_s = int(self._now_s())
-            answer = await self._compile(request)
+            answer = await self._compile(request, share)
             finished_s = int(self._now_s())
         if request.nonce is None:
             return answer
@@ -100,7 +104,7 @@ class NodeNotary:
         )
         return dataclasses.replace(answer, endorsement=standing.endorsement, statement=self._signer.seal(job))
 
-    async def _compile(self, request: DistccRequest) -> DistccAnswer:
+    async def _compile(self, request: DistccRequest, share: Share) -> DistccAnswer:
         async with connected(*self._backend) as (reader, writer):
             await send(writer, encode_request(request.arguments, request.source))
-            return await read_answer(reader, notarised=False)
+            return await read_answer(reader, share, notarised=False)

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.provenance import JobStatement
+from ansible.module_utils.vouch.notary import dispatch as dispatch_module
 from ansible.module_utils.vouch.notary import node as node_module
 from ansible.module_utils.vouch.notary.dispatch import NO_HOSTS, TRIES
-from ansible.module_utils.vouch.notary.jobio import GoneError, read_answer
+from ansible.module_utils.vouch.notary.jobio import GoneError, Share, read_answer
 from ansible.module_utils.vouch.notary.node import NodeNotary
 from ansible.module_utils.vouch.notary.signer import WorkSigner
 from ansible.module_utils.vouch.parse.distcc import DistccAnswer, DistccRequest, encode_request
 
-from notaryparts import COMPILERS, Farm, SimNode, compile_by_hash, farm
+from notaryparts import COMPILERS, Farm, SimNode, compile_by_hash, farm, unlimited
 
 FAILED = NO_HOSTS << 8
 
@@ -102,8 +103,8 @@ class LyingNotary(NodeNotary):
 
     lie = staticmethod(lambda answer, _request, _notary: answer)
 
-    async def _work(self, request: DistccRequest) -> DistccAnswer:
-        return self.lie(await super()._work(request), request, self)
+    async def _work(self, request: DistccRequest, share: Share) -> DistccAnswer:
+        return self.lie(await super()._work(request, share), request, self)
 
 
 def stated(answer: DistccAnswer, notary: NodeNotary, signer: WorkSigner | None = None, **changes: Any) -> DistccAnswer:
@@ -280,6 +281,45 @@ def test_tries_end(tmp_path: pathlib.Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_node_that_never_answers(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch_module, "JOB_LIMIT_S", 0.2)
+
+    async def scenario() -> None:
+        go_on = threading.Event()
+
+        def never(request: DistccRequest) -> DistccAnswer:
+            go_on.wait(10)
+            return compile_by_hash(request)
+
+        async with farm(tmp_path) as site:
+            await site.add_node("127.0.0.2", compile_job=never)
+            other = await site.add_node("127.0.0.3")
+            assert (await site.job(b"x")).status == 0
+            go_on.set()
+            assert len(other.compiled) == 1
+            assert any("127.0.0.2 was lost: TimeoutError" in line for line in site.said)
+
+    asyncio.run(scenario())
+
+
+def test_what_exceeds_the_budget_is_no_fault_of_the_node(tmp_path: pathlib.Path) -> None:
+    async def scenario() -> None:
+        async with farm(tmp_path) as site:
+            await site.add_node("127.0.0.2")
+            budget = site.dispatcher._budget
+            budget.limit_bytes = 8000
+            with pytest.raises((GoneError, OSError)):
+                await site.job(b"x" * 8000)
+            # The request fits, its answer with the statement does not.
+            answer = await site.job(b"x" * 7500)
+            assert answer.status == FAILED
+            assert b"more than 8000 bytes of messages are under way" in answer.stderr
+            assert (await site.job(b"x")).status == 0
+            assert budget.held_bytes == 0
+
+    asyncio.run(scenario())
+
+
 def test_evidence_that_expires_ends_a_node(tmp_path: pathlib.Path) -> None:
     async def scenario() -> None:
         async with farm(tmp_path, wait_limit_s=0.1, watch=False) as site:
@@ -341,7 +381,7 @@ def test_what_is_no_plain_request_ends_the_connection(tmp_path: pathlib.Path, sa
             reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
             writer.write(said)
             with pytest.raises(GoneError):
-                await read_answer(reader, notarised=False)
+                await read_answer(reader, unlimited(), notarised=False)
             writer.close()
             assert node.compiled == []
             assert any("a client was refused" in line for line in site.said)
@@ -371,7 +411,7 @@ def test_a_client_that_hangs_up_frees_its_slot(tmp_path: pathlib.Path) -> None:
 
 
 def test_connections_are_bounded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible.module_utils.vouch.notary.dispatch.MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(dispatch_module, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(node_module, "MAX_CONNECTIONS", 1)
 
     async def scenario() -> None:

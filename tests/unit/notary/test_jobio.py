@@ -8,10 +8,10 @@ import asyncio
 import pytest
 from ansible.module_utils.vouch.errors import ParseError
 from ansible.module_utils.vouch.notary import jobio
-from ansible.module_utils.vouch.notary.jobio import GoneError, connected, read_request, unless_gone
+from ansible.module_utils.vouch.notary.jobio import Budget, BusyError, GoneError, connected, read_request, unless_gone
 from ansible.module_utils.vouch.parse.distcc import encode_request
 
-from notaryparts import free_port
+from notaryparts import free_port, unlimited
 
 REQUEST = encode_request(("gcc", "-c"), b"int a;")
 
@@ -27,11 +27,11 @@ def stream(data: bytes = b"", *, ended: bool = False) -> asyncio.StreamReader:
 
 def test_a_request() -> None:
     async def scenario() -> None:
-        assert (await read_request(stream(REQUEST))).source == b"int a;"
+        assert (await read_request(stream(REQUEST), unlimited())).source == b"int a;"
         with pytest.raises(GoneError):
-            await read_request(stream(REQUEST[:-1], ended=True))
+            await read_request(stream(REQUEST[:-1], ended=True), unlimited())
         with pytest.raises(ParseError):
-            await read_request(stream(REQUEST + b"x"))
+            await read_request(stream(REQUEST + b"x"), unlimited())
 
     asyncio.run(scenario())
 
@@ -41,7 +41,7 @@ def test_a_stream_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario() -> None:
         with pytest.raises(GoneError):
-            await read_request(stream(REQUEST[:20]))
+            await read_request(stream(REQUEST[:20]), unlimited())
 
     asyncio.run(scenario())
 
@@ -85,5 +85,20 @@ def test_nobody_listens() -> None:
         with pytest.raises(GoneError):
             async with connected("127.0.0.1", free_port()):
                 raise AssertionError("there is nobody")
+
+    asyncio.run(scenario())
+
+
+def test_messages_share_a_budget() -> None:
+    async def scenario() -> None:
+        budget = Budget(len(REQUEST) + 10)
+        with budget.share() as first, budget.share() as second:
+            await read_request(stream(REQUEST), first)
+            with pytest.raises(BusyError):
+                await read_request(stream(REQUEST), second)
+            assert budget.held_bytes == len(REQUEST)
+        assert budget.held_bytes == 0
+        with budget.share() as third:
+            await read_request(stream(REQUEST), third)
 
     asyncio.run(scenario())

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pathlib
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from ansible.module_utils.vouch.notary.__main__ import main
 from ansible.module_utils.vouch.notary.jobio import read_answer, read_request
 from ansible.module_utils.vouch.parse.distcc import encode_answer, encode_request
 
-from notaryparts import compile_by_hash, free_port
+from notaryparts import compile_by_hash, free_port, unlimited
 from sim.portauthority import SimAuthority, SimGuest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -50,7 +51,7 @@ async def job(port: int, source: bytes) -> bytes:
     """Return the object of a job."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(encode_request(("gcc", "-c", "a.c"), source))
-    answer = await read_answer(reader, notarised=False)
+    answer = await read_answer(reader, unlimited(), notarised=False)
     writer.close()
     assert answer.status == 0, answer.stderr
     return answer.object
@@ -58,7 +59,7 @@ async def job(port: int, source: bytes) -> bytes:
 
 async def compiler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Stand in for distccd."""
-    writer.write(encode_answer(compile_by_hash(await read_request(reader))))
+    writer.write(encode_answer(compile_by_hash(await read_request(reader, unlimited()))))
     writer.close()
 
 
@@ -140,3 +141,20 @@ def test_what_cannot_start(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
     told = capsys.readouterr().err
     assert "compilers.none" in told
     assert "notary.listen" in told
+
+
+def test_it_needs_only_python_and_cryptography() -> None:
+    """What every guest that compiles has to carry."""
+    program = (
+        "import sys; import cryptography.hazmat.primitives.serialization; "
+        "before = set(sys.modules); import vouch.notary.__main__; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(ROOT / "module_utils"), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert set(done.stdout.split()) <= {"vouch", "cryptography"}

@@ -13,7 +13,7 @@ from ansible.module_utils.vouch.notary import node as module
 from ansible.module_utils.vouch.notary.jobio import GoneError, read_answer
 from ansible.module_utils.vouch.parse.distcc import DistccAnswer, DistccRequest, encode_request
 
-from notaryparts import Farm, compile_by_hash, farm
+from notaryparts import Farm, compile_by_hash, farm, unlimited
 
 NONCE = bytes(range(32))
 
@@ -23,7 +23,7 @@ async def ask(site: Farm, source: bytes, nonce: bytes | None) -> DistccAnswer:
     reader, writer = await asyncio.open_connection("127.0.0.2", site.node_port)
     writer.write(encode_request(("gcc", "-c"), source, nonce))
     try:
-        return await read_answer(reader, notarised=nonce is not None)
+        return await read_answer(reader, unlimited(), notarised=nonce is not None)
     finally:
         writer.close()
 
@@ -103,7 +103,7 @@ def test_what_is_no_request(tmp_path: pathlib.Path, said: bytes) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.2", site.node_port)
             writer.write(said)
             with pytest.raises(GoneError):
-                await read_answer(reader, notarised=True)
+                await read_answer(reader, unlimited(), notarised=True)
             writer.close()
             assert node.compiled == []
 
