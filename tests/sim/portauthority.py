@@ -8,13 +8,13 @@ whatever the test puts into ``peers``.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import secrets
 from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.vouch.make.provenance import Accepted, seal
 from ansible.module_utils.vouch.model.acceptance import PAPERS, Acceptance
+from ansible.module_utils.vouch.model.channelcert import LIFE_S, SERIAL_BYTES, SKEW_S, Channel, certificate
 from ansible.module_utils.vouch.model.channelowner import ChannelOwner
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.key import PublicKey
@@ -22,7 +22,6 @@ from ansible.module_utils.vouch.model.workkey import WORK_KEY_PAYLOAD_TYPE, Work
 from ansible.module_utils.vouch.parse.canonical import dump_canonical, load_canonical
 from ansible.module_utils.vouch.parse.fields import decode_base64, encode_base64
 from ansible.module_utils.vouch.parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -30,7 +29,7 @@ HOST_ID = "11111111-2222-4333-8444-555555555555"
 
 
 class SimGuest:
-    """A guest with a channel key and its certificate, by a channel authority of its own.
+    """A guest with a channel key, and a certificate as hosts make them, by a channel authority that is thrown away.
 
     Args:
         guest: Its id.
@@ -48,7 +47,19 @@ class SimGuest:
     def renew(self, now_s: int) -> None:
         """Make another channel key, and a certificate for it."""
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = channel_certificate(self.key, f"{self.guest}.{self.host_id}", now_s)
+        said = Channel(
+            host_id=self.host_id,
+            guest=self.guest,
+            spki=self.key.public_key().public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            ),
+            not_before_s=now_s - SKEW_S,
+            not_after_s=now_s + LIFE_S,
+        )
+        host = ec.generate_private_key(ec.SECP256R1())
+        self.certificate = certificate(
+            said, serial=secrets.token_bytes(SERIAL_BYTES), sign=lambda data: host.sign(data, ec.ECDSA(hashes.SHA256()))
+        )
 
     @property
     def owner(self) -> ChannelOwner:
@@ -89,21 +100,6 @@ class SimGuest:
         """Return how an authority that does not accept it lists it."""
         nothing = {"accepted_at": 0, "expires_at": 0, "certificate": "", "package": ""}
         return {**self.listed(0), "state": "refused", "reason": reason, **nothing}
-
-
-def channel_certificate(key: ec.EllipticCurvePrivateKey, name: str, now_s: int, *, seconds: int = 3600) -> bytes:
-    """Return a certificate as hosts make them, signed by a key that is thrown away."""
-    at = datetime.datetime.fromtimestamp(now_s, datetime.UTC)
-    builder = x509.CertificateBuilder(
-        issuer_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "vouch host " + name.partition(".")[2])]),
-        subject_name=x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]),
-        public_key=key.public_key(),
-        serial_number=secrets.randbits(120) | 1,
-        not_valid_before=at - datetime.timedelta(seconds=300),
-        not_valid_after=at + datetime.timedelta(seconds=seconds),
-    ).add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    signed = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.DER)
 
 
 def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str, bytes] | None = None) -> Accepted:
