@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node that compiles for others hands over another object, or somebody else's word: nobody gets it, and it is known."""
+"""A node that compiles for others hands over another object, or somebody else's word: nobody gets it."""
 
 from __future__ import annotations
 

@@ -8,6 +8,9 @@ import contextlib
 import os
 import pathlib
 import re
+import sys
+import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -16,6 +19,9 @@ from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.notary.compilers import PATTERNS, measure_compilers
 
 from notaryparts import Farm, client_environment, distccd, farm, missing_programs, run
+from sim.portauthority import SimAuthority, SimGuest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 SOURCE = """
 #include <stdio.h>
@@ -120,33 +126,65 @@ def test_a_source_that_does_not_compile(tmp_path: pathlib.Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_node_that_is_killed_in_mid_job(tmp_path: pathlib.Path) -> None:
-    """The first job of a node takes for ever; its notary and distccd end meanwhile, and the other node does it."""
+def long_source(folder: pathlib.Path) -> str:
+    """Write a file whose thousands of initialisers keep a compiler busy for a second, on any machine."""
+    rows = ",".join(f"{{{n}, &t[{n}]}}" for n in range(60_000))
+    (folder / "long.c").write_text(f"struct s {{ int n; struct s *p; }}; struct s t[60000] = {{{rows}}};\n")
+    return "long.c"
 
+
+@contextlib.asynccontextmanager
+async def node_process(site: Farm, folder: pathlib.Path, backend: tuple[str, int]) -> AsyncIterator[Process]:
+    """Hold a node's notary that is a process of its own, and accepted."""
+    guest = SimGuest("node1", backend[0], now_s=int(time.time()))
+    authority = SimAuthority(guest, str(folder / "node1.sock"), time.time)
+    await authority.start()
+    site.closing.callback(authority.stop)
+    program = "import sys; from vouch.notary.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, "node", "--authority", authority.path, "--listen", backend[0]),
+        *("--port", str(site.node_port), "--backend", backend[0], "--backend-port", str(backend[1])),
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT / "module_utils")},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stderr is not None
+        assert b"work key" in await process.stderr.readline()
+        site.authority.peers.append(guest.listed(int(time.time())))
+        await site.settle()
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("victim", ["notary", "distccd"])
+def test_a_node_that_is_killed_in_mid_job(tmp_path: pathlib.Path, victim: str) -> None:
     async def scenario() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            site = await stack.enter_async_context(farm(tmp_path))
-            closing = await stack.enter_async_context(contextlib.AsyncExitStack())
-            backend = await closing.enter_async_context(distccd("127.0.0.2", tmp_path))
-            node = await site.add_node("127.0.0.2", backend=backend)
-            # Thousands of initialisers keep the compiler busy for seconds, on any machine.
-            rows = ",".join(f"{{{n}, &t[{n}]}}" for n in range(60_000))
-            (tmp_path / "long.c").write_text(f"struct s {{ int n; struct s *p; }}; struct s t[60000] = {{{rows}}};\n")
-            job = asyncio.create_task(compiling(site, tmp_path)("long.c"))
-            for _ in range(500):
-                if any(seat.leases for seat in site.roster._seats.values()):
-                    break
-                await asyncio.sleep(0.01)
-            await closing.aclose()
-            node.server.close()
-            await asyncio.sleep(0.01)
+            site = await stack.enter_async_context(farm(tmp_path, wait_limit_s=20.0))
+            daemon = await stack.enter_async_context(contextlib.AsyncExitStack())
+            backend = await daemon.enter_async_context(distccd("127.0.0.2", tmp_path))
+            process = await stack.enter_async_context(node_process(site, tmp_path, backend))
+            name = long_source(tmp_path)
+            job = asyncio.create_task(compiling(site, tmp_path)(name))
+            async with asyncio.timeout(20):
+                while not any(seat.leases for seat in site.roster._seats.values()):
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            assert not job.done()
+            if victim == "notary":
+                process.kill()
+            else:
+                await daemon.aclose()
             second = await stack.enter_async_context(distccd("127.0.0.3", tmp_path))
             await site.add_node("127.0.0.3", backend=second)
             assert await job == (0, "")
-            assert (tmp_path / "long.o").read_bytes() == await locally(tmp_path, "long.c")
+            assert (tmp_path / "long.o").read_bytes() == await locally(tmp_path, name)
             assert any("127.0.0.2 was lost" in line for line in site.said)
             (entry,) = site.journal.of_objects([sha256((tmp_path / "long.o").read_bytes())])
-            assert entry.verified.work_key.owner.guest == "node2"
+            assert entry.address == "127.0.0.3"
 
     asyncio.run(scenario())
 
