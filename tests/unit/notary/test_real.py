@@ -92,15 +92,16 @@ async def locally(folder: pathlib.Path, name: str, *options: str) -> bytes:
     return out.read_bytes()
 
 
-def test_objects_are_those_of_a_local_build(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-fPIC", "-Wall", "-funroll-loops")], ids=["plain", "shared"])
+def test_objects_are_those_of_a_local_build(tmp_path: pathlib.Path, options: tuple[str, ...]) -> None:
     async def scenario() -> None:
         async with real_farm(tmp_path) as site:
             names = sources(tmp_path, 8)
             compile_one = compiling(site, tmp_path)
-            done = await asyncio.gather(*(compile_one(name) for name in names))
+            done = await asyncio.gather(*(compile_one(name, *options) for name in names))
             assert done == [(0, "")] * len(names)
             made = [(tmp_path / name.replace(".c", ".o")).read_bytes() for name in names]
-            assert made == [await locally(tmp_path, name) for name in names]
+            assert made == [await locally(tmp_path, name, *options) for name in names]
             entries = list(site.journal.of_objects(sha256(content) for content in made))
             assert {entry.verified.work_key.owner.guest for entry in entries} == {"node1", "node2"}
             compilers = entries[0].verified.job.compilers
