@@ -43,7 +43,7 @@ exit codes:
   3  the bundle is false, was altered, or is not by whom you trust
   4  nothing speaks against the bundle, but not all of it rests on something that was given
 
-Of a provenance bundle, 0 says that every guest in it was accepted by evidence that holds by what was given.
+Of a provenance bundle, 0 says that the evidence about every guest in it holds by what was given.
 Whether the result still counts is told and does not change the exit code: a bundle is about the time it was made.
 docs/verify.md explains what is checked, how to read it, and what it does not show.
 """

@@ -15,6 +15,9 @@ CHUNK_BYTES = 1 << 18
 IDLE_LIMIT_S = 600.0
 """Between two pieces of a message: a client opens the connection before it preprocesses."""
 
+CONNECT_LIMIT_S = 5.0
+"""A host that lost its power refuses nothing: it is silent."""
+
 Result = TypeVar("Result")
 
 
@@ -135,10 +138,11 @@ async def connected(address: str, port: int) -> AsyncIterator[tuple[asyncio.Stre
     """Hold a TCP connection; what was not sent when it is left is thrown away.
 
     Raises:
-        GoneError: nobody answers there.
+        GoneError: nobody answers there, for ``CONNECT_LIMIT_S``.
     """
     try:
-        reader, writer = await asyncio.open_connection(address, port, limit=CHUNK_BYTES)
+        async with asyncio.timeout(CONNECT_LIMIT_S):
+            reader, writer = await asyncio.open_connection(address, port, limit=CHUNK_BYTES)
     except OSError as error:
         raise GoneError(f"no connection to [{address}]:{port}: {type(error).__name__}") from None
     try:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 
 import pytest
 from ansible.module_utils.vouch.errors import ParseError
@@ -85,6 +87,24 @@ def test_nobody_listens() -> None:
         with pytest.raises(GoneError):
             async with connected("127.0.0.1", free_port()):
                 raise AssertionError("there is nobody")
+
+    asyncio.run(scenario())
+
+
+def test_somebody_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobio, "CONNECT_LIMIT_S", 0.05)
+
+    async def scenario() -> None:
+        # A queue of one that is full: the kernel answers no further connection, as a host without power.
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, contextlib.ExitStack() as held:
+            address, port = silent.getsockname()
+            for _ in range(3):
+                other = held.enter_context(socket.socket())
+                other.setblocking(False)
+                other.connect_ex((address, port))
+            with pytest.raises(GoneError, match="TimeoutError"):
+                async with connected(address, port):
+                    raise AssertionError("it answered")
 
     asyncio.run(scenario())
 
