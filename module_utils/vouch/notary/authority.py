@@ -13,6 +13,8 @@ request                 result
 ``accepted`` {address}  ``acceptance`` (``model.acceptance``), ``papers``: name to base64, ``certificate``: base64
 ======================  =======================================================================================
 
+What ``accepted`` answers can be judged by itself: its evidence does not go on from an earlier round's.
+
 Digests are hexadecimal. Frames and envelope are those of the ``vouch`` subsystem (docs/proof.md).
 """
 
