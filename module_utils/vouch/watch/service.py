@@ -133,9 +133,6 @@ class Watch:
                 held = await self._in(self._writing, claims.renew, now_s=now_s)
                 for host_id in set(self._cares) - set(held):
                     self._drop(host_id)
-                for host_id, watched in held.items():
-                    if host_id in self._cares:
-                        self._cares[host_id].ward.window_until_s = watched.window_until_s
                 await self._take(group, [item for item in held.values() if item.host_id not in self._cares])
             except UnreachableError as error:
                 self._parts.say(f"claims: {error}")
@@ -154,7 +151,6 @@ class Watch:
             if host is None or watched.host_id in self._cares:
                 continue
             care = _Care(Ward(host, known=watched.state, now_s=self._now_s()))
-            care.ward.window_until_s = watched.window_until_s
             self._cares[host.host_id] = care
             care.task = group.create_task(self._look_after(care))
 

@@ -52,7 +52,6 @@ class Ward:
         self.host = host
         self._known = known
         self.state: HostState = start(now_s=now_s)
-        self.window_until_s = 0
         self.failures = 0
         self.standings: tuple[Standing, ...] = ()
         self._verdicts: dict[str, str] = {}
@@ -68,7 +67,7 @@ class Ward:
             self.state,
             result.verdict,
             rebooted=_rebooted(before, appraisal.enrolment),
-            window_until_s=max(self.window_until_s, _update_until_s(before)),
+            window_until_s=_update_until_s(before),
             expires_at_s=result.expires_at_s,
             now_s=now_s,
             mono_s=mono_s,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import threading
@@ -13,15 +14,16 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.appraise.standings import worth
-from ansible.module_utils.vouch.errors import UnreachableError
+from ansible.module_utils.vouch.errors import UnreachableError, UsageError
 from ansible.module_utils.vouch.fleet.register import read_register
 from ansible.module_utils.vouch.model.finding import Verdict
 from ansible.module_utils.vouch.model.standing import Standing
-from ansible.module_utils.vouch.store.claims import all_watched, plan_window
+from ansible.module_utils.vouch.store.claims import all_watched
 from ansible.module_utils.vouch.store.database import Database
 from ansible.module_utils.vouch.store.events import EventStore
 from ansible.module_utils.vouch.store.results import ResultStore
 from ansible.module_utils.vouch.store.schema import open_store
+from ansible.module_utils.vouch.store.sqlenrolments import SqlEnrolments
 from ansible.module_utils.vouch.store.tables import WATCHES
 from ansible.module_utils.vouch.watch.config import WatchConfig, read_config
 from ansible.module_utils.vouch.watch.service import Watch
@@ -161,8 +163,16 @@ def test_silence_is_told_apart(field: Field) -> None:
         field.one.answer = silent
         await until(lambda: field.states().get(field.one.host.host_id) == "unreachable", "noticed")
         assert field.status("h1") == "none"
-        now_s = int(time.time())
-        plan_window(field.database, field.two.host.host_id, until_s=now_s + 600, now_s=now_s)
+        enrolments = SqlEnrolments(field.database)
+
+        def planned() -> bool:
+            known = enrolments.get(field.two.host.host_id)
+            with contextlib.suppress(UsageError):  # It is advanced by each answer.
+                enrolments.update(known, known.expecting(b"\x09" * 32, until_s=int(time.time()) + 600))
+                return True
+            return False
+
+        await until(planned, "an update is recorded")
         await asyncio.sleep(0.6)
         field.two.answer = silent
         await until(lambda: field.states().get(field.two.host.host_id) == "updating", "planned")
