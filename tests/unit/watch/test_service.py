@@ -224,10 +224,10 @@ def test_a_store_that_fails_for_a_while_loses_nothing(field: Field, monkeypatch:
     broken = threading.Event()
     put = ResultStore.put
 
-    def failing(self: ResultStore, *args: Any, **named: Any) -> None:
+    def failing(self: ResultStore, *args: Any, **named: Any) -> tuple[bool, ...]:
         if broken.is_set():
             raise UnreachableError("no room", code="store.full")
-        put(self, *args, **named)
+        return put(self, *args, **named)
 
     monkeypatch.setattr(ResultStore, "put", failing)
 
