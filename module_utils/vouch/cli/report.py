@@ -96,7 +96,7 @@ def _fleet(chosen: argparse.Namespace, now_s: int) -> view.FleetInput:
     database = open_store(chosen.store)
     results, events = ResultStore(database), EventStore(database)
     register = read_register(results, keys)
-    enrolments = open_enrolments(chosen.enrolments or chosen.store)
+    enrolments = open_enrolments(chosen.enrolments or chosen.store, make=False)
     hosts = []
     for standing in register:
         if standing.guest or (chosen.host and standing.name not in chosen.host):
