@@ -109,7 +109,8 @@ def test_an_unknown_host_is_not_enrolled(run: Callable[..., dict[str, Any]], tmp
 
 
 @pytest.mark.parametrize(
-    ("state", "found"), [("info", {"enrolled": False}), ("absent", {"changed": False}), ("activated", {"changed": True})]
+    ("state", "found"),
+    [("info", {"enrolled": False}), ("absent", {"changed": False}), ("activated", {"changed": True})],
 )
 def test_check_mode_makes_no_store_of_enrolments(
     run: Callable[..., dict[str, Any]], tmp_path: Any, state: str, found: dict[str, Any]
