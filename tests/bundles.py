@@ -107,7 +107,8 @@ class Site:
         releases = []
         for place, release in enumerate(self.releases):
             path = folder / f"{place}.json"
-            path.write_bytes(self.host.installed if release is self.host.release else release.envelope)
+            as_installed = release is self.host.release and sha256(self.host.installed) == self.host.release_id
+            path.write_bytes(self.host.installed if as_installed else release.envelope)
             (folder / "sha256" / sha256(release.manifest).hex()).write_bytes(release.manifest)
             releases.append(str(path))
         for file, data in {

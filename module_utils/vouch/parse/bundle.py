@@ -56,6 +56,10 @@ MAX_PACKAGE_BYTES = 16 << 20
 MAX_PACKAGES = 512
 """Twice as many as guests can be stated: the log may name others."""
 
+FORMER = re.compile(r"former/([0-9a-f]{64})\.json\Z")
+MAX_FORMER = 256
+"""Releases that a host ran before: more than it can prove to have been updated to."""
+
 MAX_INDEX_BYTES = 256 << 10
 MAX_BUNDLE_BYTES = 256 << 20
 
@@ -100,7 +104,14 @@ def part_limit(name: str) -> int | None:
     """Return how long the part of that name may be; None when a bundle has no such part."""
     if PACKAGE.match(name):
         return MAX_PACKAGE_BYTES
+    if FORMER.match(name):
+        return PART_BYTES["release.json"]
     return MAX_INDEX_BYTES if name == INDEX else PART_BYTES.get(name)
+
+
+def former_name(release: bytes) -> str:
+    """Return the part that holds a release which a host ran before, by its id."""
+    return f"former/{release.hex()}.json"
 
 
 def parse_bundle(data: bytes) -> Bundle:
@@ -175,7 +186,7 @@ def _check_place(name: str, found: dict[str, bytes], at: int) -> None:
         raise _fail("bundle.part.duplicate", name, at, "stands twice")
     if (name == INDEX) != (not found) or (len(found) > 1 and name < next(reversed(found))):
         raise _fail("bundle.part.order", name, at, f"{INDEX} comes first, the others ascend by name")
-    if len(found) > len(PART_BYTES) + MAX_PACKAGES:
+    if len(found) > len(PART_BYTES) + MAX_PACKAGES + MAX_FORMER:
         raise _fail("bundle.too-many", name, at, "more parts than a bundle can have")
 
 
@@ -195,8 +206,9 @@ def _check_parts(found: Mapping[str, bytes]) -> None:
         if name in found and other not in found:
             raise _fail("bundle.part.missing", other, 0, f"is missing, and {name} is there")
     for name, data in found.items():
-        if (match := PACKAGE.match(name)) and match[1] != hashlib.sha256(data).hexdigest():
-            raise _fail("bundle.digest.mismatch", name, 0, "is another package than its name says")
+        match = PACKAGE.match(name) or FORMER.match(name)
+        if match and match[1] != hashlib.sha256(data).hexdigest():
+            raise _fail("bundle.digest.mismatch", name, 0, "is another one than its name says")
 
 
 def _check_index(index: bytes, found: Mapping[str, bytes]) -> None:

@@ -13,11 +13,13 @@ from ansible.module_utils.vouch.errors import ParseError, UsageError
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.parse import bundle as reader
-from ansible.module_utils.vouch.parse.bundle import INDEX, bundle_index, header, parse_bundle, parts_digest
+from ansible.module_utils.vouch.parse.bundle import INDEX, bundle_index, former_name, header, parse_bundle, parts_digest
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 
 PACKAGE = b"package"
 PACKAGE_NAME = f"packages/{sha256(PACKAGE).hex()}.json"
+FORMER = b"former release"
+FORMER_NAME = former_name(sha256(FORMER))
 PARTS = {
     "context.json": b"{}",
     "policy.json": b"p" * 512,
@@ -26,6 +28,7 @@ PARTS = {
     "manifest": b"m",
     "evidence.json": b"e" * 20_000,
     PACKAGE_NAME: PACKAGE,
+    FORMER_NAME: FORMER,
 }
 GOOD = write_bundle(PARTS)
 
@@ -191,7 +194,7 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     # A size is refused by its number: nobody has to send that much.
     assert refused(header(INDEX, 256 << 10)) == "bundle.truncated"
     assert refused(header(INDEX, (256 << 10) + 1)) == "bundle.too-large"
-    monkeypatch.setattr(reader, "MAX_PACKAGES", -len(reader.PART_BYTES) + 2)
+    monkeypatch.setattr(reader, "MAX_PACKAGES", -len(reader.PART_BYTES) - reader.MAX_FORMER + 2)
     assert refused(GOOD) == "bundle.too-many"
     monkeypatch.setattr(reader, "MAX_BUNDLE_BYTES", len(GOOD) - 1)
     assert refused(GOOD) == "bundle.too-large"
