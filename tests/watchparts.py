@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.fleet.appraiser import Appraiser
 from ansible.module_utils.vouch.fleet.recorder import Recorder
-from ansible.module_utils.vouch.port.clock import SystemClock
+from ansible.module_utils.vouch.make.sign import public_key
+from ansible.module_utils.vouch.port.clock import ManualClock, SystemClock
 from ansible.module_utils.vouch.port.hostlink import Evidence
 from ansible.module_utils.vouch.store.claims import ClaimStore
 from ansible.module_utils.vouch.store.database import Database
@@ -21,7 +23,8 @@ from ansible.module_utils.vouch.watch.desk import Desk
 from ansible.module_utils.vouch.watch.metrics import Metrics
 from ansible.module_utils.vouch.watch.service import Parts
 
-from sim.attester import SimAppraiser, SimHost
+from bundles import PACKAGE_KEY, SIGNED_PACKAGE
+from sim.attester import NOW_S, SimAppraiser, SimHost
 from standingparts import KEY, host_id
 
 
@@ -60,6 +63,7 @@ class SimLink:
     def __init__(self, host: SimHost) -> None:
         self.host = host
         self.nonces: list[bytes] = []
+        self.offsets: list[int] = []
         self.answer: Callable[[bytes], bytes] = lambda nonce: self.host.evidence(nonce).to_bytes()
         self.channel_key = host.ssh_host_key
         self.told: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -67,6 +71,7 @@ class SimLink:
     def ask(self, nonce: bytes, pcrs: Sequence[int], *, ima_offset: int) -> Evidence:
         """Return what ``answer`` gives."""
         self.nonces.append(nonce)
+        self.offsets.append(ima_offset)
         self.host.ima_offset = ima_offset
         return Evidence(self.answer(nonce), self.channel_key)
 
@@ -81,6 +86,17 @@ class SimLink:
         self.told.put(None)
 
 
+class JumpyClock(ManualClock):
+    """A clock at ``NOW_S`` that somebody sets while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(datetime.datetime.fromtimestamp(NOW_S, datetime.UTC))
+
+    def jump(self, seconds: float) -> None:
+        """Set the time of day; no time passes."""
+        self._now += datetime.timedelta(seconds=seconds)
+
+
 def silent(_nonce: bytes) -> bytes:
     """Be a host that does not answer."""
     raise UnreachableError("no route", code="ssh.connect")
@@ -91,7 +107,7 @@ def parts_of(
 ) -> Parts:
     """Return the parts of a watch over simulated hosts, which are enrolled on the way."""
     any_host = next(iter(links.values())).host
-    appraiser = SimAppraiser(host=any_host)
+    appraiser = SimAppraiser(host=any_host, policy_changes={"package_keys": (public_key(PACKAGE_KEY),)})
     hosts = [link.host for link in links.values()]
     releases = {host.release_id: (host.release.envelope, host.release.manifest) for host in hosts}
     enrolments = SqlEnrolments(database)
@@ -101,7 +117,7 @@ def parts_of(
     claims = ClaimStore(database, owner, lease_s=lease_s)
     say = (log if log is not None else []).append
     return Parts(
-        appraiser=Appraiser(appraiser.policy, releases),
+        appraiser=Appraiser(appraiser.policy, releases, [SIGNED_PACKAGE]),
         enrolments=enrolments,
         claims=claims,
         desk=Desk(Recorder(database, KEY), enrolments, EventStore(database), claims, say),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pathlib
 import threading
@@ -13,21 +14,24 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.appraise.standings import worth
-from ansible.module_utils.vouch.errors import UnreachableError
+from ansible.module_utils.vouch.errors import UnreachableError, UsageError
 from ansible.module_utils.vouch.fleet.register import read_register
+from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.finding import Verdict
-from ansible.module_utils.vouch.model.standing import Standing
-from ansible.module_utils.vouch.store.claims import all_watched, plan_window
+from ansible.module_utils.vouch.model.standing import PUSHED, Standing
+from ansible.module_utils.vouch.store.claims import all_watched
 from ansible.module_utils.vouch.store.database import Database
 from ansible.module_utils.vouch.store.events import EventStore
 from ansible.module_utils.vouch.store.results import ResultStore
 from ansible.module_utils.vouch.store.schema import open_store
+from ansible.module_utils.vouch.store.sqlenrolments import SqlEnrolments
 from ansible.module_utils.vouch.store.tables import WATCHES
 from ansible.module_utils.vouch.watch.config import WatchConfig, read_config
-from ansible.module_utils.vouch.watch.service import Watch
+from ansible.module_utils.vouch.watch.service import Watch, wait
 from prometheus_client import generate_latest
 from sqlalchemy import select
 
+from bundles import launch
 from sim.attester import SimHost
 from standingparts import PUBLIC
 from watchparts import SimLink, configuration, parts_of, silent
@@ -118,19 +122,39 @@ def _rows(field: Field) -> list[Any]:
 
 
 def test_a_violation_is_written_at_once_and_outranks_what_was_asked_before(field: Field) -> None:
+    launch(field.one.host)
+    store = ResultStore(field.database)
+
+    def pushed() -> list[Standing]:
+        told = [Standing.from_bytes(item.standing) for item in store.history(field.one.host.host_id, "web")]
+        return [item for item in told if item.stage == PUSHED]
+
     async def then() -> None:
-        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        await until(lambda: field.status("h1", "web") == "affirming", "affirmed")
         field.one.told.put({"event": "guest.violation", "guest": "web", "codes": "guest.text.changed,\x1b[31m"})
-        store = ResultStore(field.database)
-        await until(lambda: bool(store.history(field.one.host.host_id, "web")), "written")
-        (told,) = store.history(field.one.host.host_id, "web")
-        found = Standing.from_bytes(told.standing)
+        await until(lambda: bool(pushed()), "written")
+        (found,) = pushed()
         assert (found.verdict, found.reasons) == (Verdict.CONTRAINDICATED, ("guest.text.changed",))
         asked = len(field.one.nonces)
         await until(lambda: len(field.one.nonces) > asked, "and asked again")
 
     run(field.watch(), then=then)
     assert b"vouch_watch_violations_total 1.0" in generate_latest(field.metrics.registry)
+
+
+def test_guests_that_a_host_makes_up_get_no_standing(field: Field) -> None:
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        asked = len(field.one.nonces)
+        for number in range(100):
+            field.one.told.put({"event": "guest.violation", "guest": f"g{number}", "codes": "guest.text.changed"})
+        await until(lambda: len(field.one.nonces) > asked, "and asked again")
+        await until(lambda: b"vouch_watch_strangers_total 100.0" in generate_latest(field.metrics.registry), "counted")
+
+    run(field.watch(), then=then)
+    assert {guest for _, guest in ResultStore(field.database).last_verdicts({field.one.host.host_id})} == {""}
+    assert b"vouch_watch_violations_total 0.0" in generate_latest(field.metrics.registry)
+    assert 1 <= sum("does not have" in line for line in field.log) < 10
 
 
 @pytest.mark.parametrize(
@@ -161,8 +185,16 @@ def test_silence_is_told_apart(field: Field) -> None:
         field.one.answer = silent
         await until(lambda: field.states().get(field.one.host.host_id) == "unreachable", "noticed")
         assert field.status("h1") == "none"
-        now_s = int(time.time())
-        plan_window(field.database, field.two.host.host_id, until_s=now_s + 600, now_s=now_s)
+        enrolments = SqlEnrolments(field.database)
+
+        def planned() -> bool:
+            known = enrolments.get(field.two.host.host_id)
+            with contextlib.suppress(UsageError):  # It is advanced by each answer.
+                enrolments.update(known, known.expecting(b"\x09" * 32, until_s=int(time.time()) + 600))
+                return True
+            return False
+
+        await until(planned, "an update is recorded")
         await asyncio.sleep(0.6)
         field.two.answer = silent
         await until(lambda: field.states().get(field.two.host.host_id) == "updating", "planned")
@@ -192,10 +224,10 @@ def test_a_store_that_fails_for_a_while_loses_nothing(field: Field, monkeypatch:
     broken = threading.Event()
     put = ResultStore.put
 
-    def failing(self: ResultStore, *args: Any, **named: Any) -> None:
+    def failing(self: ResultStore, *args: Any, **named: Any) -> tuple[bool, ...]:
         if broken.is_set():
             raise UnreachableError("no room", code="store.full")
-        put(self, *args, **named)
+        return put(self, *args, **named)
 
     monkeypatch.setattr(ResultStore, "put", failing)
 
@@ -207,6 +239,59 @@ def test_a_store_that_fails_for_a_while_loses_nothing(field: Field, monkeypatch:
         await until(lambda: field.status("h1") == "affirming", "written when it can be")
 
     run(field.watch(), then=then)
+
+
+def test_while_the_enrolments_are_away_nothing_is_said_about_hosts(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.vouch.watch.service.STORE_PAUSE_S", 0.2)
+    away = threading.Event()
+    find = SqlEnrolments.find
+
+    def failing(self: SqlEnrolments, host_id: str) -> Enrolment | None:
+        if away.is_set():
+            raise UnreachableError("no route", code="store.unreachable")
+        return find(self, host_id)
+
+    monkeypatch.setattr(SqlEnrolments, "find", failing)
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == field.status("h2") == "affirming", "both are affirmed")
+        away.set()
+        await until(lambda: any("store.unreachable" in line for line in field.log), "said")
+        await asyncio.sleep(1.5)
+        assert field.status("h1") == field.status("h2") == "affirming"
+        asked = len(field.one.nonces)
+        away.clear()
+        await until(lambda: len(field.one.nonces) > asked, "and asked again")
+
+    run(field.watch(), then=then)
+    assert {code for link in field.links.values() for kind, code in field.events(link) if kind == "verdict"} == {
+        "affirming"
+    }
+    assert b"vouch_watch_unasked_total 0.0" not in generate_latest(field.metrics.registry)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_wait_that_is_cancelled_ends(turns: int) -> None:
+    async def forever(event: asyncio.Event) -> None:
+        while True:
+            await wait(event, LIMIT_S)
+            event.clear()
+
+    async def then() -> bool:
+        event = asyncio.Event()
+        task = asyncio.create_task(forever(event))
+        await asyncio.sleep(0)
+        event.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        ended, _ = await asyncio.wait([task], timeout=0.5)
+        task.cancel()
+        return bool(ended)
+
+    assert asyncio.run(then())
 
 
 def test_the_hosts_of_a_dead_process_are_taken_over(field: Field) -> None:
