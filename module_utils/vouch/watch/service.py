@@ -45,6 +45,9 @@ WRITE_EVERY_S = 1.0
 TICK_EVERY_S = 1.0
 STORE_PAUSE_S = 5.0
 RESUBSCRIBE_S = 5.0
+PAUSE_S = 1.0
+"""Between two questions to one host. A violation counts from the next second on: an answer before that is no news."""
+
 CLAIMS_PER_LEASE = 4
 HOOK_THREADS = 4
 
@@ -87,6 +90,7 @@ class _Care:
         self.wake = asyncio.Event()
         self.ended = threading.Event()
         self.link: HostLink | None = None
+        self.host_key = ""
         self.task: asyncio.Task[None] | None = None
         self.listener: threading.Thread | None = None
 
@@ -170,10 +174,13 @@ class Watch:
     # One host
 
     async def _look_after(self, care: _Care) -> None:
-        delay_s = self._schedule.first_s(self._chance())
+        delay_s, asked_s = self._schedule.first_s(self._chance()), 0.0
         while True:
             await wait(care.wake, delay_s)
+            # However much a host tells, it is not asked more often than this.
+            await asyncio.sleep(max(0.0, asked_s + PAUSE_S - self._parts.clock.monotonic_s()))
             care.wake.clear()
+            asked_s = self._parts.clock.monotonic_s()
             if not await self._attest(care):
                 delay_s = min(STORE_PAUSE_S, self._config.interval_s)
                 continue
@@ -210,8 +217,11 @@ class Watch:
         return True
 
     def _connect(self, care: _Care, known: Enrolment) -> HostLink:
-        if care.link is None:
+        if care.link is None or care.host_key != known.ssh_host_key:
+            if care.link is not None:  # The host was installed and enrolled again.
+                care.link.close()
             care.link = self._parts.links(care.ward.host, known.ssh_host_key)
+            care.host_key = known.ssh_host_key
         return care.link
 
     # What hosts tell
@@ -226,15 +236,17 @@ class Watch:
     def _subscribe(self, care: _Care, loop: asyncio.AbstractEventLoop) -> None:
         """Hand on what a host tells; runs in a thread of its own until the host is dropped."""
         while not care.ended.is_set() and care.link is not None:
+            heard = False
             try:
                 for event in care.link.events():
+                    heard = True
                     if care.ended.is_set():
                         return
                     if event is not None and not _hand(loop, self._told, care, dict(event)):
                         return
             except VouchError:
-                # That the host is away is for the next question to find.
-                if not _hand(loop, care.wake.set):
+                # That the host went away is for a question to find at once; that it is still away, in its time.
+                if heard and not _hand(loop, care.wake.set):
                     return
             care.ended.wait(RESUBSCRIBE_S)
 
