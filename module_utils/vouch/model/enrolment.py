@@ -208,27 +208,29 @@ class Enrolment:
             guests=tuple(item.accepted(packages.get(item.guest, b""), at_s=accepted_at_s) for item in self.guests),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "type": ENROLMENT_TYPE,
+            "host_id": self.host_id,
+            "ek_sha256": self.ek_sha256.hex(),
+            "ak_public": encode_base64(self.ak_public),
+            "ssh_host_key": self.ssh_host_key,
+            "release_id": self.release_id.hex(),
+            "baseline": {str(index): value.hex() for index, value in self.baseline.items()},
+            "counters": self.counters.to_json(),
+            "ima": None if self.ima is None else self.ima.to_json(),
+            "enrolled_at": self.enrolled_at_s,
+            "accepted_at": self.accepted_at_s,
+            "installed": self.installed.hex(),
+            "next": None if self.next is None else self.next.to_json(),
+            "retired": [item.hex() for item in self.retired],
+            "guests": [item.to_json() for item in self.guests],
+        }
+
     def to_bytes(self) -> bytes:
         """Return the canonical JSON form, as stored."""
-        return dump_canonical(
-            {
-                "type": ENROLMENT_TYPE,
-                "host_id": self.host_id,
-                "ek_sha256": self.ek_sha256.hex(),
-                "ak_public": encode_base64(self.ak_public),
-                "ssh_host_key": self.ssh_host_key,
-                "release_id": self.release_id.hex(),
-                "baseline": {str(index): value.hex() for index, value in self.baseline.items()},
-                "counters": self.counters.to_json(),
-                "ima": None if self.ima is None else self.ima.to_json(),
-                "enrolled_at": self.enrolled_at_s,
-                "accepted_at": self.accepted_at_s,
-                "installed": self.installed.hex(),
-                "next": None if self.next is None else self.next.to_json(),
-                "retired": [item.hex() for item in self.retired],
-                "guests": [item.to_json() for item in self.guests],
-            }
-        )
+        return dump_canonical(self.to_json())
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Enrolment:
@@ -237,7 +239,12 @@ class Enrolment:
         Raises:
             ParseError: for an unknown, missing or malformed member.
         """
-        fields = Fields(load_json(data, limit_bytes=MAX_ENROLMENT_BYTES), "enrolment")
+        return cls.from_json(load_json(data, limit_bytes=MAX_ENROLMENT_BYTES))
+
+    @classmethod
+    def from_json(cls, value: Any) -> Enrolment:
+        """Return the enrolment of a JSON value; raises as ``from_bytes``."""
+        fields = Fields(value, "enrolment")
         fields.literal("type", ENROLMENT_TYPE)
         ima = fields.take("ima")
         # Recorded before there were updates: the last four are missing then.
