@@ -23,7 +23,9 @@ POLICY_READERS = frozenset({"parse.sebitmap", "parse.sesymbols", "parse.serules"
 
 ALLOWED: dict[str, frozenset[str]] = {
     "errors": frozenset(),
-    "parse": frozenset({"errors", "parse.cursor", "parse.canonical", "parse.fields", *POLICY_READERS}),
+    "parse": frozenset(
+        {"errors", "parse.cursor", "parse.canonical", "parse.fields", "parse.indexedtar", *POLICY_READERS}
+    ),
     "model": frozenset({"errors", "parse", "model"}),
     "check": frozenset({"errors", "parse", "model", "check"}),
     "make": frozenset({"errors", "parse", "model", "make"}),
@@ -56,10 +58,11 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),
     "measure": frozenset({"errors", "parse", "model", "check", "measure"}),
     "daemon": frozenset({"errors", "parse", "model", "check", "measure", "port", "daemon"}),
+    "notary": frozenset({"errors", "parse", "model", "check", "make", "port", "notary"}),
 }
 """Layer to what it may import of ours: whole layers, but for ``parse``, whose parsers share only their readers
-(``cursor`` for bytes, ``canonical`` and ``fields`` for JSON) and know nothing of each other, but that the reader of
-SELinux policies stands in several files."""
+(``cursor`` for bytes, ``canonical`` and ``fields`` for JSON, ``indexedtar`` for bundles) and know nothing of each
+other, but that the reader of SELinux policies stands in several files."""
 
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "check": frozenset({"cryptography", "tpm2_pytss"}),
@@ -71,6 +74,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "port": frozenset({"tpm2_pytss", "paramiko"}),
     "report": frozenset({"jinja2", "markupsafe"}),
     "store": frozenset({"sqlalchemy", "alembic"}),
+    "notary": frozenset({"cryptography"}),
 }
 """Layer to the packages from outside it may import; a layer that is not here imports none."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``vouch-verify``: check an evidence bundle again, offline, by what whoever checks it trusts."""
+"""``vouch-verify``: check a bundle again, offline, by what whoever checks it trusts: evidence, or provenance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from typing import Any, TextIO
 
 from ..appraise.anchors import Anchors
 from ..appraise.jwks import MAX_JWKS_BYTES, KeySet, join_key_sets, key_set
+from ..appraise.provenance import recheck_provenance
 from ..appraise.recheck import Outcome, recheck
 from ..errors import EvidenceError, ParseError, UsageError, VouchError
 from ..model.finding import Finding
 from ..model.key import MAX_PEM_BYTES, PublicKey
 from ..parse.bundle import MAX_BUNDLE_BYTES, parse_bundle
+from ..parse.provenancebundle import MAX_BUNDLE_BYTES as MAX_PROVENANCE_BYTES
+from ..parse.provenancebundle import is_provenance_bundle, parse_provenance_bundle
 from ..port.clock import Clock, SystemClock, utc_seconds
-from ..port.files import read_bounded
+from ..port.files import file_digest, read_bounded
+from .provenancetext import provenance_json, provenance_lines
 from .verifytext import false_json, report_json, report_lines
 
 PROVEN, NOT_AFFIRMING, UNUSABLE, FALSE, UNANCHORED = 0, 1, 2, 3, 4
@@ -39,6 +43,7 @@ exit codes:
   3  the bundle is false, was altered, or is not by whom you trust
   4  nothing speaks against the bundle, but not all of it rests on something that was given
 
+Of a provenance bundle, 0 says that the evidence about every guest in it holds by what was given.
 Whether the result still counts is told and does not change the exit code: a bundle is about the time it was made.
 docs/verify.md explains what is checked, how to read it, and what it does not show.
 """
@@ -76,11 +81,11 @@ def main(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vouch-verify",
-        description="Check an evidence bundle again: every signature, every log, the whole appraisal. Offline.",
+        description="Check a bundle again: every signature, every log, the whole appraisal or build. Offline.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("bundle", type=pathlib.Path, metavar="BUNDLE", help="what vouch_appraise wrote")
+    parser.add_argument("bundle", type=pathlib.Path, metavar="BUNDLE", help="what vouch_appraise, or a build, wrote")
     trust = parser.add_argument_group(
         "what you trust", "Nothing in a bundle is trusted by itself. Each option may be given more than once."
     )
@@ -98,6 +103,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HEX",
         help="PCR 4 of an installer that may have installed the host",
     )
+    parser.add_argument(
+        "--file",
+        type=pathlib.Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="of a provenance bundle: is this file of that build?",
+    )
     parser.add_argument("--at", type=_time, metavar="TIME", help="does it count then? 2026-01-31T12:00:00Z; now")
     parser.add_argument("--why", action="store_true", help="tell every step: against what, expected, found")
     parser.add_argument("--json", action="store_true", help="answer in JSON; has every step")
@@ -111,7 +124,11 @@ def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) 
         installer_pcr4=tuple(chosen.installer_pcr4),
         package_keys=tuple(_public_key(path) for path in chosen.package_key),
     )
-    data = read_bounded(chosen.bundle, limit_bytes=MAX_BUNDLE_BYTES)
+    data = read_bounded(chosen.bundle, limit_bytes=max(MAX_BUNDLE_BYTES, MAX_PROVENANCE_BYTES))
+    if is_provenance_bundle(data):
+        return _verify_provenance(chosen, data, out, err)
+    if chosen.file:
+        raise UsageError("--file is about provenance bundles, this is none", code="verify.file")
     try:
         found = recheck(parse_bundle(data), anchors)
     except ParseError as error:
@@ -124,6 +141,20 @@ def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) 
         _dump(report_json(found, at_s=at_s, exit_code=code), out)
     else:
         _print(report_lines(found, name=str(chosen.bundle), at_s=at_s, why=chosen.why), out)
+    return code
+
+
+def _verify_provenance(chosen: argparse.Namespace, data: bytes, out: TextIO, err: TextIO) -> int:
+    files = {str(path): file_digest(path) for path in chosen.file}
+    try:
+        found = recheck_provenance(parse_provenance_bundle(data), None, files=files)
+    except ParseError as error:
+        return _false(chosen, [Finding.deny(error.code, "bundle", actual=error.message)], error, out, err)
+    code = EXIT_CODES[found.outcome]
+    if chosen.json:
+        _dump(provenance_json(found, exit_code=code), out)
+    else:
+        _print(provenance_lines(found, name=str(chosen.bundle), why=chosen.why), out)
     return code
 
 

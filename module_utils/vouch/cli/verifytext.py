@@ -67,13 +67,13 @@ def report_lines(found: Recheck, *, name: str, at_s: int, why: bool) -> Iterator
         yield f"guest     {guest.guest}: {guest.verdict.value}{_reasons(guest.findings)}"
     yield "claims"
     for claim in found.claims:
-        yield f"  {claim.name:<10} {_hold_text(claim):<13} {claim.by}{_option(claim)}"
+        yield f"  {claim.name:<10} {claim_text(claim):<13} {claim.by}{_option(claim)}"
     for finding in found.findings:
-        yield from _finding_lines(finding, "  ")
+        yield from finding_lines(finding, "  ")
     if why:
         for number, step in enumerate(chain(found), 1):
             yield ""
-            yield from _step_lines(number, step)
+            yield from step_lines(number, step)
         yield ""
     yield f"outcome   {outcome_text(found)}"
 
@@ -113,7 +113,7 @@ def report_json(found: Recheck, *, at_s: int, exit_code: int) -> dict[str, Any]:
             for guest in result.guests
         ],
         "findings": [finding.as_dict() for finding in found.findings],
-        "steps": [_step_json(step) for step in chain(found)],
+        "steps": [step_json(step) for step in chain(found)],
     }
 
 
@@ -140,7 +140,8 @@ def _reasons(findings: Iterable[Finding]) -> str:
     return f" ({codes})" if codes else ""
 
 
-def _hold_text(claim: Claim) -> str:
+def claim_text(claim: Claim) -> str:
+    """Return how a claim stands."""
     return {Hold.HELD: "anchored", Hold.MISSING: "not anchored", Hold.REFUTED: "REFUTED"}[claim.hold]
 
 
@@ -148,17 +149,19 @@ def _option(claim: Claim) -> str:
     return f" ({OPTIONS[claim.name]})" if claim.hold is Hold.MISSING and claim.name in OPTIONS else ""
 
 
-def _step_lines(number: int, step: Step) -> Iterator[str]:
+def step_lines(number: int, step: Step) -> Iterator[str]:
+    """Yield one step."""
     yield f"{number:>2}. {step.name:<12} {step.state.value.upper():<12} {step.checked}"
     for word, text in (("against", step.against), ("expected", step.expected), ("found", step.found)):
         if text:
             yield f"      {word:<9} {text}"
     for finding in step.findings:
-        yield from _finding_lines(finding, "      ")
+        yield from finding_lines(finding, "      ")
     yield f"      {'see':<9} {step.source}"
 
 
-def _finding_lines(finding: Finding, indent: str) -> Iterator[str]:
+def finding_lines(finding: Finding, indent: str) -> Iterator[str]:
+    """Yield one finding, with what its code means."""
     yield f"{indent}{finding.severity.value:<9} {finding}"
     # A code out of a bundle may be one that nobody registered.
     entry = CODES.get(finding.code)
@@ -166,7 +169,8 @@ def _finding_lines(finding: Finding, indent: str) -> Iterator[str]:
         yield f"{indent}          {entry.meaning}"
 
 
-def _step_json(step: Step) -> dict[str, Any]:
+def step_json(step: Step) -> dict[str, Any]:
+    """Return one step for programs."""
     return {
         "step": step.name,
         "state": step.state.value,

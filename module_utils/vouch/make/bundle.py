@@ -23,7 +23,8 @@ import tarfile
 from collections.abc import Mapping
 
 from ..errors import UsageError
-from ..parse.bundle import INDEX, bundle_index, part_limit
+from ..parse.bundle import BUNDLE_TYPE, part_limit
+from ..parse.indexedtar import INDEX, index_of
 
 
 def check_parts(parts: Mapping[str, bytes]) -> None:
@@ -40,10 +41,15 @@ def check_parts(parts: Mapping[str, bytes]) -> None:
 def write_bundle(parts: Mapping[str, bytes]) -> bytes:
     """Return the bundle of ``parts``; raises as ``check_parts``."""
     check_parts(parts)
+    return write_tar(BUNDLE_TYPE, parts)
+
+
+def write_tar(form_type: str, parts: Mapping[str, bytes]) -> bytes:
+    """Return the tar of ``parts`` with their index (``parse.indexedtar``), whichever kind of bundle it is."""
     stream = io.BytesIO()
-    # The standard library's writer, on purpose: what it writes and what ``parse.bundle`` reads were made apart.
+    # The standard library's writer, on purpose: what it writes and what ``parse`` reads were made apart.
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name, data in ((INDEX, bundle_index(parts)), *sorted(parts.items())):
+        for name, data in ((INDEX, index_of(form_type, parts)), *sorted(parts.items())):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))

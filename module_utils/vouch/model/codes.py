@@ -16,6 +16,7 @@ from .finding import Severity
 from .guestcodes import GUEST_CODES
 from .gueststatecodes import GUEST_STATE_CODES
 from .introspectcodes import INTROSPECT_CODES
+from .provenancecodes import PROVENANCE_CODES
 from .storecodes import STORE_CODES
 
 NOTE, WARN, DENY = Severity.NOTE, Severity.WARN, Severity.DENY
@@ -359,7 +360,7 @@ _CHOSEN: tuple[Code, ...] = (
 )
 
 
-_TABLES = (*_TABLE, *BUNDLE_CODES, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES, *STORE_CODES)
+_TABLES = (*_TABLE, *BUNDLE_CODES, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES, *PROVENANCE_CODES, *STORE_CODES)
 
 
 def _registry() -> Mapping[str, Code]:

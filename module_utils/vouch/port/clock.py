@@ -8,21 +8,9 @@ import os
 import time
 from typing import Protocol
 
-_TEXT_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+from ..model.utctime import utc_seconds, utc_text
 
-
-def utc_text(time_s: int) -> str:
-    """Return Unix seconds as text, ``2026-01-01T00:00:00Z``."""
-    return datetime.datetime.fromtimestamp(time_s, datetime.UTC).strftime(_TEXT_FORMAT)
-
-
-def utc_seconds(text: str) -> int:
-    """Return Unix seconds of what ``utc_text`` wrote.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    return int(datetime.datetime.strptime(text, _TEXT_FORMAT).replace(tzinfo=datetime.UTC).timestamp())
+__all__ = ["Clock", "ManualClock", "SystemClock", "utc_seconds", "utc_text"]
 
 
 class Clock(Protocol):

@@ -40,6 +40,24 @@ def read_bounded(path: str | os.PathLike[str], *, limit_bytes: int, offset_bytes
     return b"".join(chunks)
 
 
+def file_digest(path: str | os.PathLike[str]) -> bytes:
+    """Return SHA-256 of a file, however long.
+
+    Raises:
+        UnreachableError: ``files.missing``, ``files.unreadable``.
+    """
+    # Imported here: dom0 reads through this module, and hashes elsewhere.
+    import hashlib
+
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").digest()
+    except FileNotFoundError:
+        raise UnreachableError(f"{path} does not exist", code="files.missing") from None
+    except OSError as error:
+        raise UnreachableError(f"{path} cannot be read: {error.strerror}", code="files.unreadable") from None
+
+
 def _skip(fd: int, offset_bytes: int) -> None:
     """Move to ``offset_bytes``; sequential files (securityfs) seek by reading, so a plain lseek is enough."""
     if offset_bytes:

@@ -57,3 +57,33 @@ def test_the_evidence_brings_the_way_it_came(kept: Any) -> None:
 def test_check_mode_and_a_second_run_change_nothing(log: Any) -> None:
     assert "failed=0" in log("check")
     assert "changed=0" in log("again").split("PLAY RECAP")[1]
+
+
+def recap(text: str, host: str) -> str:
+    (line,) = [line for line in text.split("PLAY RECAP")[1].splitlines() if line.startswith(f"{host} ")]
+    return line
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """Return status and reasons by the names of the table at a run's end."""
+    rows = (line.split() for line in text.rpartition("machine ")[2].splitlines()[2:])
+    return {row[0]: row[1:3] for row in rows if row}
+
+
+def test_a_guest_is_brought_to_its_next_package(log: Any) -> None:
+    assert "failed=0" in recap(log("guest-check"), "web1")
+    assert table(log("guest-check"))["up1/web1"][0] == "affirming"
+    assert table(log("guest-update"))["up1/web1"] == ["affirming", "guest.package.next"]
+    assert "changed=0" in recap(log("guest-again"), "web1")
+    assert table(log("guest-again"))["up1/web1"] == ["affirming", "-"]
+
+
+def test_a_guest_that_cannot_be_updated_gets_its_package_back(log: Any) -> None:
+    assert "store.missing" in log("guest-fails")
+    assert "rescued=1" in recap(log("guest-fails"), "web1")
+    assert table(log("guest-after"))["up1/web1"] == ["affirming", "-"]
+
+
+def test_a_guest_does_not_go_back(log: Any) -> None:
+    assert "guest.package.retired" in log("guest-back")
+    assert "changed=0" in recap(log("guest-back"), "web1")

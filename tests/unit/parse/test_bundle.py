@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import tarfile
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from ansible.module_utils.vouch.errors import ParseError, UsageError
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.parse import bundle as reader
-from ansible.module_utils.vouch.parse.bundle import INDEX, bundle_index, header, parse_bundle, parts_digest
+from ansible.module_utils.vouch.parse.bundle import bundle_index, parse_bundle, parts_digest
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
+from ansible.module_utils.vouch.parse.indexedtar import INDEX, header
 
 PACKAGE = b"package"
 PACKAGE_NAME = f"packages/{sha256(PACKAGE).hex()}.json"
@@ -191,9 +193,9 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     # A size is refused by its number: nobody has to send that much.
     assert refused(header(INDEX, 256 << 10)) == "bundle.truncated"
     assert refused(header(INDEX, (256 << 10) + 1)) == "bundle.too-large"
-    monkeypatch.setattr(reader, "MAX_PACKAGES", -len(reader.PART_BYTES) + 2)
+    monkeypatch.setattr(reader, "FORM", dataclasses.replace(reader.FORM, max_parts=2))
     assert refused(GOOD) == "bundle.too-many"
-    monkeypatch.setattr(reader, "MAX_BUNDLE_BYTES", len(GOOD) - 1)
+    monkeypatch.setattr(reader, "FORM", dataclasses.replace(reader.FORM, max_bytes=len(GOOD) - 1))
     assert refused(GOOD) == "bundle.too-large"
 
 
