@@ -36,6 +36,7 @@ from ..model.package import package_id
 from ..model.peers import Peers
 from ..model.release import release_id
 from ..model.statement import HostStatement
+from ..parse.canonical import dump_canonical
 from ..parse.envelope import parse_envelope
 from .guestresult import GuestResult
 from .host import appraise_host
@@ -126,7 +127,7 @@ class PeerAppraiser:
     """Accepts peers by one guest's criteria, and remembers reference values that were verified.
 
     Attributes:
-        remembered: Digest of papers and keys to the reference values made of them.
+        remembered: Digest of papers, criteria and keys to the reference values made of them.
     """
 
     remembered: dict[bytes, References] = field(default_factory=dict)
@@ -205,10 +206,11 @@ class PeerAppraiser:
         )
 
     def _references(self, papers: PeerPapers, criteria: PeerCriteria) -> References:
-        """Return the reference values of these papers (steps 2 and 3)."""
-        parts = (papers.release, papers.manifest, papers.package)
-        keys = tuple(key.spki for key in criteria.keys)
-        name = sha256(b"".join(sha256(part) for part in (*parts, *keys)))
+        """Return the reference values of these papers under these criteria (steps 2 and 3)."""
+        said = {"peers": criteria.peers.to_json(), "debug": criteria.allow_debug, "ttl_s": criteria.ttl_s}
+        keys = (key.spki for key in criteria.keys)
+        parts = (papers.release, papers.manifest, papers.package, dump_canonical(said), *keys)
+        name = sha256(b"".join(sha256(part) for part in parts))
         found = self.remembered.get(name)
         if found is None:
             found = peer_references(papers, criteria)
@@ -333,11 +335,12 @@ def verify_stated_certificate(data: bytes, statement: HostStatement, record: Gue
 def _accepted_guest(guest: GuestResult, criteria: PeerCriteria, package: bytes) -> GuestRecord:
     """Return the record of a guest that our package lets in (step 5)."""
     record, subject = guest.record, f"guest:{guest.guest}"
-    if record is None or not _good(guest.verdict, criteria):
+    if record is None or record.package != package:
+        stated = "no guest" if record is None else record.package
+        raise deny("peer.package.mismatch", subject, expected=stated, actual=package)
+    if not _good(guest.verdict, criteria):
         refused = deny("peer.guest", subject, expected="affirming", actual=guest.verdict.value)
         raise EvidenceError((*refused.findings, *_reasons(guest.findings)))
-    if record.package != package:
-        raise deny("peer.package.mismatch", subject, expected=record.package, actual=package)
     if record.name not in criteria.peers.names:
         raise deny("peer.package.name", subject, expected=", ".join(criteria.peers.names), actual=record.name)
     return record

@@ -35,7 +35,7 @@ from .link import opened
 from .messages import EvidenceQuestion, read_evidence_question
 from .own import Own
 from .peering import PORT, PaperCache, ask_evidence, ask_papers, ask_ready
-from .peers import ASKING, REVOKED, Action, Ask, End, Load, PeerTable
+from .peers import ASKING, REVOKED, Action, Ask, Load, PeerTable
 
 JUDGED_AT_ONCE = 2
 """Appraisals under way; each holds one peer's evidence in memory."""
@@ -100,7 +100,8 @@ class Channels:
         self.table = PeerTable(own.papers.address, ttl_s=ttl_s)
         self.last_evidence = b""
         self._appraiser, self._cache = PeerAppraiser(), PaperCache()
-        self._known: dict[tuple[str, bytes], Enrolment] = {}
+        self._credential: dict[str, bytes] = {}
+        """Peer to the digest of the credential that its host's enrolment began from."""
         self._judging = asyncio.Semaphore(JUDGED_AT_ONCE)
         self._loading: dict[str, asyncio.Lock] = {}
         self._opening: dict[str, asyncio.Lock] = {}
@@ -311,9 +312,7 @@ class Channels:
             with contextlib.suppress(UnreachableError):
                 await self._open(peer.accepted, {})
 
-    async def _ask_and_judge(
-        self, link: Any, address: str, steps: dict[str, float], *, fresh: bool = False
-    ) -> Judged:
+    async def _ask_and_judge(self, link: Any, address: str, steps: dict[str, float], *, fresh: bool = False) -> Judged:
         before = None if fresh else self.table.accepted(address)
         known = None if before is None else before.enrolment
         try:
@@ -324,9 +323,7 @@ class Channels:
                 raise
         return await self._ask_once(link, address, steps, None)
 
-    async def _ask_once(
-        self, link: Any, address: str, steps: dict[str, float], known: Enrolment | None
-    ) -> Judged:
+    async def _ask_once(self, link: Any, address: str, steps: dict[str, float], known: Enrolment | None) -> Judged:
         nonce, asked_at_s = self._clock.random_bytes(NONCE_BYTES), int(self.now_s())
         offset = 0 if known is None or known.ima is None else known.ima.offset_bytes
         began = time.monotonic()

@@ -16,7 +16,6 @@ from ..appraise.policy import NEEDED_PCRS
 from ..errors import ParseError, UnreachableError, UsageError
 from ..model.digest import sha256
 from ..parse.canonical import dump_canonical
-from ..parse.fields import Fields
 from .link import Link
 from .messages import PAPERS
 from .own import read_keys
