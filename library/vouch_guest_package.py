@@ -104,8 +104,8 @@ options:
   peers:
     description:
       - Criteria for other guests that it talks to. Nobody when all lists are empty.
-      - Else O(peers.installer_pcr4), O(peers.names), O(peers.package_keys) and one of O(peers.releases) and
-        O(peers.release_keys) must be filled.
+      - Else O(peers.installer_pcr4), O(peers.enrolment_keys), O(peers.names), O(peers.package_keys) and one of
+        O(peers.releases) and O(peers.release_keys) must be filled.
       - A key is given by its id (SHA-256 of its SubjectPublicKeyInfo, 64 hexadecimal digits), as PEM text, or as
         V(self), the key that signs this package.
     type: dict
@@ -123,6 +123,11 @@ options:
         default: []
       release_keys:
         description: Keys; the peer's host may run any release that one of them signed.
+        type: list
+        elements: str
+        default: []
+      enrolment_keys:
+        description: Keys of who enrolled the peer's host; one of them must have signed the host's credential.
         type: list
         elements: str
         default: []
@@ -167,6 +172,7 @@ EXAMPLES = r"""
     peers:
       installer_pcr4: ["{{ (lookup('ansible.builtin.file', 'installer.json') | from_json).pcr4 }}"]
       release_keys: ["{{ lookup('ansible.builtin.file', 'vouch-host-production.pub.pem') }}"]
+      enrolment_keys: ["{{ lookup('ansible.builtin.file', 'vouch-enrolment.pub.pem') }}"]
       names: [distcc_node]
       package_keys: [self]
   delegate_to: localhost
@@ -282,6 +288,7 @@ def argument_spec() -> dict[str, Any]:
                 "installer_pcr4": texts,
                 "releases": texts,
                 "release_keys": {**texts, "no_log": False},
+                "enrolment_keys": {**texts, "no_log": False},
                 "names": texts,
                 "package_keys": {**texts, "no_log": False},
             },
@@ -300,7 +307,7 @@ def key_ids(written: list[str], own: str) -> list[str]:
 def wanted(params: dict[str, Any], own: str) -> GuestPackage:
     """Return the package that the options ask for, signed by the key with id ``own``."""
     peers = dict(params["peers"])
-    for name in ("release_keys", "package_keys"):
+    for name in ("release_keys", "enrolment_keys", "package_keys"):
         peers[name] = key_ids(peers.get(name) or [], own)
     package = GuestImage.from_json(params["image"]).package(
         params["name"],

@@ -31,7 +31,12 @@ SERVICES = (
     Service(protocol="udp", port=67, reason="networkd checks each offer"),
 )
 PEERS = Peers(
-    installer_pcr4=(DIGEST,), releases=(DIGEST,), release_keys=(DIGEST,), names=("base",), package_keys=(DIGEST,)
+    installer_pcr4=(DIGEST,),
+    releases=(DIGEST,),
+    release_keys=(DIGEST,),
+    enrolment_keys=(DIGEST,),
+    names=("base",),
+    package_keys=(DIGEST,),
 )
 WORDS = (
     *("console=hvc0", "quiet", "security=selinux", "selinux=1", "enforcing=1", "lockdown=integrity"),

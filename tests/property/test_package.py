@@ -26,6 +26,7 @@ PEERS = st.just(NOBODY) | st.builds(
     installer_pcr4=SOME,
     releases=SOME,
     release_keys=st.lists(DIGESTS, max_size=2).map(tuple),
+    enrolment_keys=SOME,
     names=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
     package_keys=SOME,
 )

@@ -10,7 +10,7 @@
  6. logs       the VM verifier's log replays to PCR 14, the measurement list to PCR 10
  7. contents   every event and every measurement is accounted for
  8. roti       the installer proved what it wrote, and each release since then what it was updated to
- 9. channel    the key we spoke to is the one stated and the one enrolled
+ 9. channel    the key we spoke to is the one stated and the one enrolled; left out for evidence that was relayed
 10. guests     each has a verdict of its own (``appraise.guests``), which does not touch the host's
 
 A stage reports all it finds; the first stage that denies is the last one. Nothing is parsed before what covers it is
@@ -43,6 +43,7 @@ from ..model.finding import Finding, Severity, Verdict, deny, verdict_of
 from ..model.ima import IMA_PCR, ImaResume
 from ..model.image import DEBUG
 from ..model.key import AkPublic
+from ..model.statement import HostStatement
 from ..parse.cel import CelRecord
 from .guestresult import GuestResult
 from .guests import appraise_guests
@@ -64,12 +65,14 @@ class HostAppraisal:
             none, or when the appraisal did not come that far. Who is to check the result again needs that release.
         former: Ids of the other releases that were asked for: what the host was installed with and updated to. Who is
             to check the result again needs those that there are, too.
+        statement: What the quote covers of the host and its guests; None when the appraisal did not come that far.
     """
 
     result: AttestationResult
     enrolment: Enrolment | None
     stated_release: bytes = b""
     former: frozenset[bytes] = frozenset()
+    statement: HostStatement | None = None
 
 
 def appraise_host(
@@ -77,7 +80,7 @@ def appraise_host(
     *,
     host_id: str,
     nonce: bytes,
-    channel_key: str,
+    channel_key: str | None,
     enrolment: Enrolment | None,
     references: References,
     now_s: int,
@@ -89,7 +92,8 @@ def appraise_host(
         data: Evidence as received.
         host_id: The host that was asked.
         nonce: The 32 bytes it was asked with.
-        channel_key: Host key of the SSH connection the evidence came through (``ssh-ed25519 AAAA...``).
+        channel_key: Host key of the SSH connection the evidence came through (``ssh-ed25519 AAAA...``). None where it
+            came by a relay: then stage 9 says nothing, and the caller binds the evidence to a channel (``peer``).
         enrolment: What is known of the host; None when it is not enrolled.
         references: Policy and releases.
         now_s: Unix seconds.
@@ -128,7 +132,7 @@ class _Appraisal:
         data: bytes,
         host_id: str,
         nonce: bytes,
-        channel_key: str,
+        channel_key: str | None,
         enrolment: Enrolment | None,
         references: References,
         now_s: int,
@@ -166,10 +170,15 @@ class _Appraisal:
 
     def appraisal(self, stage: str) -> HostAppraisal:
         quote, result = getattr(self, "quote", None), self.result(stage)
-        stated = b"" if quote is None else quote.statement.release_id
-        enrolment = self.advanced(result.guests) if stage == DONE else None
-        former = frozenset(self.needed - {stated})
-        return HostAppraisal(result=result, enrolment=enrolment, stated_release=stated, former=former)
+        statement = None if quote is None else quote.statement
+        stated = b"" if statement is None else statement.release_id
+        return HostAppraisal(
+            result=result,
+            enrolment=self.advanced(result.guests) if stage == DONE else None,
+            stated_release=stated,
+            former=frozenset(self.needed - {stated}),
+            statement=statement,
+        )
 
     # Stage 1.
     def read_evidence(self) -> Iterable[Finding]:
@@ -318,7 +327,9 @@ class _Appraisal:
 
     # Stage 9.
     def check_channel(self) -> Iterable[Finding]:
-        found = []
+        found: list[Finding] = []
+        if self.channel_key is None:
+            return found
         for whose, key in (("stated", self.quote.statement.ssh_host_key), ("enrolled", self.known.ssh_host_key)):
             if key != self.channel_key:
                 found.append(_finding("channel.key.mismatch", f"{key} ({whose})", self.channel_key))

@@ -191,7 +191,7 @@ def network_of(value: Mapping[str, Any]) -> Network:
 
 
 def peers_of(value: Mapping[str, Any]) -> Peers:
-    """Return the criteria an owner wrote: five lists by name, digests in hexadecimal; what is missing is empty.
+    """Return the criteria an owner wrote: six lists by name, digests in hexadecimal; what is missing is empty.
 
     Raises:
         UsageError: ``package.inputs``.
@@ -201,7 +201,7 @@ def peers_of(value: Mapping[str, Any]) -> Peers:
         return list(_given(value, name, ()))
 
     written = {
-        "hosts": {name: some(name) for name in ("installer_pcr4", "releases", "release_keys")},
+        "hosts": {name: some(name) for name in ("installer_pcr4", "releases", "release_keys", "enrolment_keys")},
         "guests": {name: some(name) for name in ("names", "package_keys")},
     }
     try:

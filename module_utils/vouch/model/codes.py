@@ -16,6 +16,7 @@ from .finding import Severity
 from .guestcodes import GUEST_CODES
 from .gueststatecodes import GUEST_STATE_CODES
 from .introspectcodes import INTROSPECT_CODES
+from .peercodes import PEER_CODES
 from .provenancecodes import PROVENANCE_CODES
 from .storecodes import STORE_CODES
 
@@ -360,7 +361,16 @@ _CHOSEN: tuple[Code, ...] = (
 )
 
 
-_TABLES = (*_TABLE, *BUNDLE_CODES, *GUEST_CODES, *GUEST_STATE_CODES, *INTROSPECT_CODES, *PROVENANCE_CODES, *STORE_CODES)
+_TABLES = (
+    *_TABLE,
+    *BUNDLE_CODES,
+    *GUEST_CODES,
+    *GUEST_STATE_CODES,
+    *INTROSPECT_CODES,
+    *PEER_CODES,
+    *PROVENANCE_CODES,
+    *STORE_CODES,
+)
 
 
 def _registry() -> Mapping[str, Code]:

@@ -33,10 +33,56 @@ MAX_DOMAIN_ID = 0x7FEF
 MAX_COUNT = 2**53 - 1
 MAX_CODES = 32
 MAX_NAME_CHARS = 63
+MAX_TOLD = 64
+MAX_ADDRESS_CHARS = 45
 
 GUEST_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
+_ADDRESS = re.compile(r"[0-9a-f:]{2,45}\Z")
 _CODE = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+){0,5}\Z")
+
+
+class GuestChannel(NamedTuple):
+    """A guest's end of its channels to other guests, as its host certified it.
+
+    Attributes:
+        key: SHA-256 of the SubjectPublicKeyInfo of its channel key; empty when it has none.
+        certificate: SHA-256 of its one current channel certificate, DER; empty when it has none.
+        address: Its IPv6 address; empty when it has no card.
+        told: Addresses of the peers that the host will tell when this guest ends, ascending.
+    """
+
+    key: bytes = b""
+    certificate: bytes = b""
+    address: str = ""
+    told: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "key": self.key.hex(),
+            "certificate": self.certificate.hex(),
+            "address": self.address,
+            "told": list(self.told),
+        }
+
+    @classmethod
+    def read(cls, fields: Fields) -> GuestChannel:
+        """Take the members of ``fields``; raises ``ParseError``."""
+        told = fields.array("told", maximum=MAX_TOLD)
+        if not all(isinstance(item, str) and _ADDRESS.match(item) for item in told) or told != sorted(set(told)):
+            raise fields.fail("told", "is no list of addresses in order, each once")
+        channel = cls(
+            key=fields.hex("key", 32, empty=True),
+            certificate=fields.hex("certificate", 32, empty=True),
+            address=fields.text("address", maximum_chars=MAX_ADDRESS_CHARS, pattern=_ADDRESS, empty=True),
+            told=tuple(told),
+        )
+        fields.done()
+        return channel
+
+
+NO_CHANNEL = GuestChannel()
 
 
 class GuestRecord(NamedTuple):
@@ -60,6 +106,7 @@ class GuestRecord(NamedTuple):
         ima_count: Entries of its measurement list, read from outside.
         ima_head: SHA-256 chain over them: H(H(...) || entry's digest), from 32 zero bytes.
         counter: Value of the host's monotonic counter at its launch.
+        channel: Its end of channels to other guests.
     """
 
     id: str
@@ -79,6 +126,7 @@ class GuestRecord(NamedTuple):
     ima_count: int = 0
     ima_head: bytes = bytes(32)
     counter: int = 0
+    channel: GuestChannel = NO_CHANNEL
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -99,6 +147,7 @@ class GuestRecord(NamedTuple):
             "violations": list(self.violations),
             "ima": {"count": self.ima_count, "head": self.ima_head.hex()},
             "counter": self.counter,
+            "channel": self.channel.to_json(),
         }
 
     @classmethod
@@ -130,6 +179,8 @@ class GuestRecord(NamedTuple):
             ima_count=ima.integer("count", maximum=MAX_COUNT),
             ima_head=ima.hex("head", 32),
             counter=fields.integer("counter", maximum=MAX_COUNT),
+            # Stated before guests had channels: then it is missing.
+            channel=GuestChannel.read(fields.object("channel")) if fields.has("channel") else NO_CHANNEL,
         )
         ima.done()
         fields.done()

@@ -7,12 +7,13 @@ member                       meaning
 ``hosts.installer_pcr4``     PCR 4 of the installers that may have written the peer's host
 ``hosts.releases``           ids of host releases that it may run
 ``hosts.release_keys``       ids of keys; it may run any host release that one of them signed
+``hosts.enrolment_keys``     ids of keys; one of them must have signed the host's credential
 ``guests.names``             names of the guest packages that the peer may be
 ``guests.package_keys``      ids of keys; one of them must have signed the peer's package
 ===========================  =========================================================================
 
 Either all lists are empty: the guest talks to nobody. Or each question has an answer: an installer, a release or a
-key of releases, a name, a key of packages. Half an answer would let in what nobody thought of.
+key of releases, an enrolment authority, a name, a key of packages. Half an answer would let in what nobody thought of.
 
 Source: Schiffman et al., ACSAC 2009, V-C (criteria of the application policy for remote systems).
 """
@@ -39,6 +40,7 @@ class Peers:
         installer_pcr4: PCR 4 of trusted installers.
         releases: Ids (SHA-256 of the signed file) of host releases.
         release_keys: Ids (SHA-256 of the SubjectPublicKeyInfo) of keys that sign host releases.
+        enrolment_keys: Ids of keys that sign credentials of hosts: who enrolled the peer's host.
         names: Names of guest packages.
         package_keys: Ids of keys that sign guest packages.
 
@@ -49,18 +51,21 @@ class Peers:
     installer_pcr4: tuple[bytes, ...] = ()
     releases: tuple[bytes, ...] = ()
     release_keys: tuple[bytes, ...] = ()
+    enrolment_keys: tuple[bytes, ...] = ()
     names: tuple[str, ...] = ()
     package_keys: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, tuple(sorted(set(getattr(self, field.name)))))
-        answers = (self.installer_pcr4, self.releases or self.release_keys, self.names, self.package_keys)
+        hosts = (self.installer_pcr4, self.releases or self.release_keys, self.enrolment_keys)
+        answers = (*hosts, self.names, self.package_keys)
         if any(answers) and not all(answers):
             raise ParseError(
                 "guest-package.peers",
                 0,
-                "names an installer, a release or its key, a guest's name and a key of packages, or nothing at all",
+                "names an installer, a release or its key, an enrolment key, a guest's name and a key of packages, "
+                "or nothing at all",
                 code="parse.field.value",
             )
 
@@ -76,6 +81,7 @@ class Peers:
                 "installer_pcr4": _hex(self.installer_pcr4),
                 "releases": _hex(self.releases),
                 "release_keys": _hex(self.release_keys),
+                "enrolment_keys": _hex(self.enrolment_keys),
             },
             "guests": {"names": list(self.names), "package_keys": _hex(self.package_keys)},
         }
@@ -88,6 +94,7 @@ class Peers:
             installer_pcr4=_digests(hosts, "installer_pcr4"),
             releases=_digests(hosts, "releases"),
             release_keys=_digests(hosts, "release_keys"),
+            enrolment_keys=_digests(hosts, "enrolment_keys"),
             names=_names(guests, "names"),
             package_keys=_digests(guests, "package_keys"),
         )

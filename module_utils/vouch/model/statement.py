@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..parse.canonical import dump_canonical, load_canonical
-from ..parse.fields import Fields
+from ..parse.fields import Fields, encode_base64
 from .digest import sha256
 from .gueststate import GuestRecord, read_guests
 from .key import check_ssh_host_key
@@ -20,6 +20,8 @@ MAX_STATEMENT_BYTES = 1 << 20
 """A guest takes 700 bytes, and some more with violations."""
 
 MAX_LOG_ENTRIES = 2**31
+MAX_AUTHORITY_BYTES = 256
+
 MAX_COUNTER = 2**32 - 1
 """resetCount and restartCount are UINT32 (TPM 2.0 Part 2, 10.11.1)."""
 
@@ -68,6 +70,8 @@ class HostStatement:
         event_log_head: PCR 14 after them.
         ima_bytes: Length of dom0's measurement list when it was read.
         guests: Every guest of the host, ascending by id.
+        channel_authority: SubjectPublicKeyInfo of the key that the host certifies its guests' channels with; empty
+            when it has none.
     """
 
     host_id: str
@@ -79,6 +83,7 @@ class HostStatement:
     event_log_head: bytes
     ima_bytes: int
     guests: tuple[GuestRecord, ...] = ()
+    channel_authority: bytes = b""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -92,6 +97,7 @@ class HostStatement:
             "event_log": {"count": self.event_log_count, "head": self.event_log_head.hex()},
             "ima": {"bytes": self.ima_bytes},
             "guests": [guest.to_json() for guest in self.guests],
+            "channel_authority": encode_base64(self.channel_authority),
         }
 
     def to_bytes(self) -> bytes:
@@ -129,6 +135,10 @@ class HostStatement:
             event_log_head=event_log.hex("head", 32),
             ima_bytes=ima.integer("bytes"),
             guests=read_guests(fields, "guests"),
+            # Stated before guests had channels: then it is missing.
+            channel_authority=fields.blob("channel_authority", limit_bytes=MAX_AUTHORITY_BYTES, empty=True)
+            if fields.has("channel_authority")
+            else b"",
         )
         for part in (event_log, ima, fields):
             part.done()

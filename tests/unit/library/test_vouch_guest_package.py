@@ -119,6 +119,7 @@ def test_keys_of_peers(run: Run) -> None:
     peers = {
         "installer_pcr4": ["11" * 32],
         "release_keys": [public_pem(other).decode()],
+        "enrolment_keys": [public_pem(other).decode()],
         "names": ["base"],
         "package_keys": ["self", "22" * 32],
     }
@@ -126,7 +127,8 @@ def test_keys_of_peers(run: Run) -> None:
     made = run(peers=peers)
     found = made["statement"]["predicate"]["peers"]
     assert found["guests"]["package_keys"] == sorted([made["keyid"], "22" * 32])
-    assert found["hosts"]["release_keys"] == [PublicKey.from_pem(public_pem(other)).keyid]
+    for name in ("release_keys", "enrolment_keys"):
+        assert found["hosts"][name] == [PublicKey.from_pem(public_pem(other)).keyid]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -148,7 +148,10 @@ def test_white_space_is_another_spelling() -> None:
 def test_half_of_the_criteria_is_no_criterion() -> None:
     with pytest.raises(ParseError):
         Peers(names=("base",), package_keys=(DIGEST,))
-    Peers(names=("base",), package_keys=(DIGEST,), installer_pcr4=(DIGEST,), release_keys=(DIGEST,))
+    hosts = {"installer_pcr4": (DIGEST,), "release_keys": (DIGEST,)}
+    with pytest.raises(ParseError):
+        Peers(names=("base",), package_keys=(DIGEST,), **hosts)
+    Peers(names=("base",), package_keys=(DIGEST,), enrolment_keys=(DIGEST,), **hosts)
 
 
 def test_services_are_in_order() -> None:
