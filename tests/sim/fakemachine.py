@@ -19,7 +19,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sim.slots import SimSlots
@@ -32,6 +32,7 @@ from vouch.errors import UnreachableError, VouchError
 from vouch.model.finding import Finding, Severity
 from vouch.port.blobs import BlobStore
 from vouch.port.domains import MARK
+from vouch.port.firewall import Opening
 from vouch.port.libcrypto import Libcrypto
 from vouch.port.loopdevice import LoopDevice
 from vouch.port.xencontrol import DomainInfo
@@ -153,10 +154,10 @@ class FakeDomains:
 class FakeFirewall:
     """Open doors as files."""
 
-    def open(self, guest: str, card: str, services: Iterable[tuple[str, int]]) -> None:
+    def open(self, opening: Opening) -> None:
         point("firewall.before")
-        (FOLDER / f"door-{guest}").write_text(json.dumps([card, sorted(services)]))
-        trace(f"open {guest}")
+        (FOLDER / f"door-{opening.guest}").write_text(json.dumps([opening.card, sorted(opening.services)]))
+        trace(f"open {opening.guest}")
         point("firewall.after")
 
     def close(self, guest: str, card: str) -> None:

@@ -19,10 +19,14 @@ from ..errors import UsageError, VouchError
 from ..parse.canonical import load_json
 from ..port.ima import SECURITYFS_PATH, ImaLog
 from ..port.quotetpm import DEVICE, QuoteTpm
+from .channels import HostChannels, Key, blob_reader
 from .eventlog import EventLog
 from .evidence import EvidenceMaker, Identity, read_identity
+from .guestport import GuestPort, listen
 from .guests import Guests
 from .hostorders import HostOrders
+from .papers import HostPapers
+from .revoke import Revoker
 from .server import Server
 from .stops import Stops
 from .updates import Updates
@@ -45,10 +49,11 @@ OPTIONS = {
     "--ima": SECURITYFS_PATH,
     "--tpm": DEVICE,
     "--config": "/etc/vouch/verifier.json",
+    "--guest-port": "4461",
     "--keeper": "",
 }
-"""Every option takes a value; argparse would cost more start-up than it saves lines. ``--keeper`` is a descriptor: this
-process then keeps guests for the main process, which has the other end."""
+"""Every option takes a value, "" for none of it; argparse would cost more start-up than it saves lines. ``--keeper`` is
+a descriptor: this process then keeps guests for the main process, which has the other end."""
 
 
 def main(arguments: Sequence[str], machine: Callable[[dict[str, str], VerifierConfig], Machine] | None = None) -> int:
@@ -113,9 +118,17 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
         say=_say,
     )
     maker.guests = guests.records
+    papers = HostPapers(os.path.join(options["--data"], "papers"))
+    port = _guest_port(options, maker, guests, papers)
     waker, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     server = Server(
-        _listen(options["--socket"], options["--group"]), maker, guests, monotonic_s=time.monotonic, wakeup_fd=waker
+        _listen(options["--socket"], options["--group"]),
+        maker,
+        guests,
+        monotonic_s=time.monotonic,
+        papers=papers,
+        port=port,
+        wakeup_fd=waker,
     )
     signal.set_wakeup_fd(wakeup)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -130,6 +143,37 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
     _notify("STOPPING=1")
     os.unlink(options["--socket"])
     _say(f"stopped after {server.proofs} proofs by {server.rounds} quotes")
+
+
+def _guest_port(options: dict[str, str], maker: EvidenceMaker, guests: Guests, papers: HostPapers) -> GuestPort | None:
+    """Return where guests ask; None on a host that starts none, or where the port cannot be had, which is said."""
+    if not options["--guest-port"] or not os.path.exists(options["--config"]):
+        return None
+    revoker = Revoker(time.monotonic, _say)
+    channels = HostChannels(
+        host_id=maker.identity.host_id,
+        records=guests.records,
+        papers=papers,
+        read_package=blob_reader(os.path.join(options["--data"], "blobs"), MAX_FILE_BYTES),
+        make_key=_channel_key,
+        now_s=lambda: int(time.time()),
+        send=revoker.send,
+    )
+    try:
+        port = GuestPort(channels, revoker, listen(int(options["--guest-port"])))
+    except VouchError as error:
+        _say(f"guests get no channels: {error}")
+        return None
+    maker.guests, maker.channel_authority = channels.stated, lambda: channels.authority
+    guests.ended = channels.ended
+    return port
+
+
+def _channel_key() -> Key:
+    # Imported when the first guest asks: a host without channels has no use for it.
+    from ..port.libcrypto import Libcrypto
+
+    return Libcrypto().generate_key()
 
 
 def _keeper_starter(options: dict[str, str], program: Sequence[str]) -> Callable[[socket.socket], int]:

@@ -29,13 +29,15 @@ class Client:
     """One connection."""
 
     __slots__ = (
-        *("deadline_s", "eof", "events", "exchange", "out", "out_bytes", "pushed", "slots", "socket"),
+        *("deadline_s", "eof", "events", "exchange", "guest", "out", "out_bytes", "pushed", "slots", "socket"),
         *("watch", "watch_id"),
     )
 
-    def __init__(self, connection: socket.socket, now_s: float) -> None:
+    def __init__(self, connection: socket.socket, now_s: float, guest: str = "") -> None:
         self.socket = connection
-        self.exchange = Exchange()
+        # Id of the guest whose card this came in by; "" for a client over SSH.
+        self.guest = guest
+        self.exchange = Exchange(guest=bool(guest))
         self.slots: deque[Slot] = deque()
         self.out = memoryview(b"")
         self.out_bytes = 0

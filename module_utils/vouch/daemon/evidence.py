@@ -116,6 +116,7 @@ class EvidenceMaker:
         version: Of this software, recorded in ``verifier.start``.
         report: Told about repairs, one line each.
         guests: Returns every guest of this host, ascending by id.
+        channel_authority: Returns the key that certifies guests' channels, SubjectPublicKeyInfo; b"" for none.
 
     Raises:
         VouchError: by ``make_round``, with the code the askers are answered with.
@@ -123,7 +124,7 @@ class EvidenceMaker:
 
     __slots__ = (
         *("_ima", "_ima_base64", "_log", "_now_s", "_report", "_started", "_tpm", "_version"),
-        *("guests", "identity"),
+        *("channel_authority", "guests", "identity"),
     )
 
     def __init__(
@@ -137,9 +138,10 @@ class EvidenceMaker:
         version: str,
         report: Callable[[str], None],
         guests: Callable[[], Sequence[GuestRecord]] = tuple,
+        channel_authority: Callable[[], bytes] = bytes,
     ) -> None:
         self.identity = identity
-        self.guests = guests
+        self.guests, self.channel_authority = guests, channel_authority
         self._tpm = tpm
         self._log = event_log
         self._ima = ima_log
@@ -246,6 +248,7 @@ class EvidenceMaker:
                 "event_log": {"count": self._log.count, "head": self._log.head.hex()},
                 "ima": {"bytes": self._ima.end_bytes},
                 "guests": [guest.to_json() for guest in self.guests()],
+                "channel_authority": encode_base64(self.channel_authority()),
             }
         )
         tree = Tree(nonces, hashlib.sha256(statement).digest())

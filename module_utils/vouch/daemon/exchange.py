@@ -19,19 +19,26 @@ from ..model.order import MAX_ORDER_BYTES
 from ..parse.canonical import dump_canonical, load_canonical
 from ..parse.fields import Fields
 from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
+from .papers import LIMITS, PART_BYTES
 
 PROTOCOL_VERSION = 1
 REQUESTS = (
     *("hello", "evidence", "guest.challenge", "guest.list", "guest.order"),
-    *("host.order", "host.status", "watch"),
+    *("host.order", "host.papers", "host.papers.status", "host.status", "watch"),
 )
+
+GUEST_REQUESTS = ("hello", "certify", "evidence", "papers")
+"""What a guest may ask of its own host, on its card."""
 
 MAX_ID_CHARS = 64
 MAX_DEPTH = 4
 PCR_COUNT = 24
 """PCRs of a PC Client TPM; ``model.digest`` says the same, but costs this service an import of ``dataclasses``."""
 
+MAX_KEY_BYTES, MAX_ADDRESS_CHARS = 1024, 45
+
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_ADDRESS = re.compile(r"[0-9a-f:]{2,45}\Z")
 
 
 class HelloRequest(NamedTuple):
@@ -41,12 +48,16 @@ class HelloRequest(NamedTuple):
 
 
 class EvidenceRequest(NamedTuple):
-    """Prove what you are, for this nonce. ``pcrs`` ascend without repeats and are never empty."""
+    """Prove what you are, for this nonce. ``pcrs`` ascend without repeats and are never empty.
+
+    ``notify`` is asked by a guest alone: the address of the peer that is to be told of its end; "" for none.
+    """
 
     id: str
     nonce: bytes
     pcrs: tuple[int, ...]
     ima_offset: int
+    notify: str = ""
 
 
 class ChallengeRequest(NamedTuple):
@@ -81,6 +92,36 @@ class StatusRequest(NamedTuple):
     id: str
 
 
+class PaperRequest(NamedTuple):
+    """Keep this part of a paper for strangers."""
+
+    id: str
+    paper: str
+    digest: bytes
+    size: int
+    offset: int
+    data: bytes
+
+
+class PapersStatusRequest(NamedTuple):
+    """Which papers for strangers are there?"""
+
+    id: str
+
+
+class OwnPapersRequest(NamedTuple):
+    """A guest asks: who am I, and what of you do I show to others?"""
+
+    id: str
+
+
+class CertifyRequest(NamedTuple):
+    """A guest asks: certify this key of mine. ``key`` is a SubjectPublicKeyInfo."""
+
+    id: str
+    key: bytes
+
+
 class WatchRequest(NamedTuple):
     """Tell me each event from now on; nothing else may follow on this connection."""
 
@@ -99,10 +140,16 @@ class Refusal(NamedTuple):
 HostRequest = ChallengeRequest | ListRequest | OrderRequest | HostOrderRequest | StatusRequest | WatchRequest
 """Requests that ask for no proof, and that the main process does not answer out of itself."""
 
-Request = HelloRequest | EvidenceRequest | HostRequest | Refusal
+PapersRequest = PaperRequest | PapersStatusRequest
+GuestRequest = OwnPapersRequest | CertifyRequest
 
-_PLAIN: dict[str, type[HelloRequest | ChallengeRequest | ListRequest | StatusRequest | WatchRequest]] = {
+Request = HelloRequest | EvidenceRequest | HostRequest | PapersRequest | GuestRequest | Refusal
+
+_PLAIN: dict[
+    str, type[HelloRequest | ChallengeRequest | ListRequest | StatusRequest | PapersStatusRequest | WatchRequest]
+] = {
     "hello": HelloRequest,
+    "host.papers.status": PapersStatusRequest,
     "guest.challenge": ChallengeRequest,
     "guest.list": ListRequest,
     "host.status": StatusRequest,
@@ -114,15 +161,19 @@ _PLAIN: dict[str, type[HelloRequest | ChallengeRequest | ListRequest | StatusReq
 class Exchange:
     """The reading half of one connection.
 
+    Args:
+        guest: Whether a guest is at the other end, which may ask for other things than the controller.
+
     >>> exchange = Exchange()
     >>> exchange.receive(encode_frame(b'{"id":"1","request":"hello","version":1}', limit_bytes=99))
     >>> exchange.next_request()
     HelloRequest(id='1')
     """
 
-    __slots__ = ("_reader", "closed")
+    __slots__ = ("_guest", "_reader", "closed")
 
-    def __init__(self) -> None:
+    def __init__(self, *, guest: bool = False) -> None:
+        self._guest = guest
         self._reader = FrameReader(limit_bytes=MAX_REQUEST_BYTES)
         self.closed = False
         """True after a fatal refusal or ``end``: nothing is read any more."""
@@ -154,7 +205,7 @@ class Exchange:
             kind = fields.text("request", maximum_chars=MAX_ID_CHARS)
         except VouchError as error:
             return self._fatal("request.malformed", str(error))
-        return _read(kind, ident, fields)
+        return _read(kind, ident, fields, guest=self._guest)
 
     def _fatal(self, code: str, message: str) -> Refusal:
         self.closed = True
@@ -162,21 +213,39 @@ class Exchange:
         return Refusal("", code, message, True)
 
 
-def _read(kind: str, ident: str, fields: Fields) -> Request:
+def _read(kind: str, ident: str, fields: Fields, *, guest: bool) -> Request:
     """Return the request of a well-formed envelope."""
+    known = GUEST_REQUESTS if guest else REQUESTS
+    if kind not in known:
+        return Refusal(ident, "request.unknown", f"known requests are {', '.join(known)}", False)
     try:
         plain = _PLAIN.get(kind)
         if plain is not None:
             request: Request = plain(ident)
         elif kind == "evidence":
             request = EvidenceRequest(
-                ident, fields.hex("nonce", NONCE_BYTES), _pcrs(fields), fields.integer("ima_offset")
+                ident,
+                fields.hex("nonce", NONCE_BYTES),
+                _pcrs(fields),
+                fields.integer("ima_offset"),
+                fields.text("notify", maximum_chars=MAX_ADDRESS_CHARS, pattern=_ADDRESS, empty=True) if guest else "",
             )
-        elif kind in ("guest.order", "host.order"):
+        elif kind == "papers":
+            request = OwnPapersRequest(ident)
+        elif kind == "certify":
+            request = CertifyRequest(ident, fields.blob("key", limit_bytes=MAX_KEY_BYTES))
+        elif kind == "host.papers":
+            request = PaperRequest(
+                ident,
+                fields.choice("paper", *LIMITS),
+                fields.hex("sha256", 32),
+                fields.integer("size"),
+                fields.integer("offset"),
+                fields.blob("data", limit_bytes=PART_BYTES),
+            )
+        else:
             of = OrderRequest if kind == "guest.order" else HostOrderRequest
             request = of(ident, fields.blob("order", limit_bytes=MAX_ORDER_BYTES))
-        else:
-            return Refusal(ident, "request.unknown", f"known requests are {', '.join(REQUESTS)}", False)
         fields.done()
     except ParseError as error:
         return Refusal(ident, "request.field", str(error), False)

@@ -78,6 +78,7 @@ class Guests:
         monotonic_s: Seconds that never go backwards.
         now_s: Seconds since 1970.
         say: Told what nobody else is, one line each.
+        ended: Told when a guest broke a rule or was stopped, by id and kind of event.
     """
 
     def __init__(
@@ -92,8 +93,10 @@ class Guests:
         monotonic_s: Callable[[], float],
         now_s: Callable[[], int],
         say: Callable[[str], None],
+        ended: Callable[[str, str], None] = lambda guest, kind: None,
     ) -> None:
         self._log, self._stops, self._folder, self._host = log, stops, folder, host
+        self.ended = ended
         self._start, self._host_id = start, host_id
         self._monotonic_s, self._now_s, self._say = monotonic_s, now_s, say
         self._records: dict[str, GuestRecord] = {}
@@ -324,6 +327,8 @@ class Guests:
         elif kind == "guest.stop":
             self._stops.stopped(guest, event["counter"], bytes.fromhex(event["state"]))
         self._apply(kind, guest, event, message.get("record"))
+        if kind in ("guest.stop", "guest.violation"):
+            self.ended(guest, kind)
         self._tell_watchers(guest, event)
         return reply
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -30,12 +31,23 @@ from ..check.guestproof import verify_policy
 from ..check.opened import open_with
 from ..check.packagerules import VerifiedPackage, read_verified, verify_statement
 from ..errors import EvidenceError, UnreachableError, UsageError
-from ..model.gueststate import HOLDS, LOADED, PENDING, RUNNING, STARTING, GuestRecord
+from ..model.guestaddress import address_of, mac_of_address
+from ..model.gueststate import (
+    HOLDS,
+    LOADED,
+    NO_CHANNEL,
+    PENDING,
+    RUNNING,
+    STARTING,
+    GuestChannel,
+    GuestRecord,
+)
 from ..model.image import ROOT_IMAGE
 from ..model.kernelprofile import Profile
 from ..model.order import GuestOrder
 from ..model.package import INITRD, KERNEL, MAX_PACKAGE_BYTES, POLICY, PROFILE, PROOF, GuestPackage
 from ..port.domains import new_uuid
+from ..port.firewall import Opening
 from ..port.loopdevice import LoopDevice
 from .domainconfig import domain_config, kind_of, mac_of
 from .journal import CREATED, CREATING, RELEASED, GuestJournal, JournalFolder
@@ -129,7 +141,7 @@ class Launch:
         package = verified.package
         self._machine.blobs.pin(order.guest, (self._package_id, *(part.sha256 for part in package.parts.values())))
         kind, mac = kind_of(package, order), mac_of(package, order)
-        found = _begun(order, verified, kind)
+        found = _begun(order, verified, kind, mac)
         self._progress(found)
         require_memory(package, self._setting.config.memory_reserve_mb, self._machine)
         with steps("fetch"):
@@ -143,7 +155,7 @@ class Launch:
             if journal.card:
                 # Until then the guest reaches nobody. It does not have to wait for this, the answer does.
                 with steps("firewall"):
-                    self._machine.firewall.open(order.guest, journal.card, services_of(package))
+                    self._machine.firewall.open(opening_of(journal.record, journal.card, package))
             # From here on the disk stays open as long as this process.
             opened.pop_all()
         return launched
@@ -258,9 +270,17 @@ def read_parts(verified: VerifiedPackage, store: str, machine: Machine) -> Parts
     return Parts(verified, policy, profile)
 
 
-def services_of(package: GuestPackage) -> list[tuple[str, int]]:
-    """Return protocol and port of what anybody may reach in plain."""
-    return [(service.protocol, service.port) for service in package.network.services]
+def opening_of(record: GuestRecord, card: str, package: GuestPackage) -> Opening:
+    """Return what of a guest its host lets through."""
+    address = record.channel.address
+    return Opening(
+        guest=record.id,
+        card=card,
+        services=tuple((service.protocol, service.port) for service in package.network.services),
+        mac=mac_of_address(socket.inet_pton(socket.AF_INET6, address)) if address else "",
+        address=address,
+        talks=not package.peers.nobody,
+    )
 
 
 def checked(record: GuestRecord, report: Report) -> GuestRecord:
@@ -302,8 +322,9 @@ def require_memory(package: GuestPackage, reserve_mb: int, machine: Machine) -> 
         )
 
 
-def _begun(order: GuestOrder, verified: VerifiedPackage, kind: str) -> GuestRecord:
+def _begun(order: GuestOrder, verified: VerifiedPackage, kind: str, mac: str) -> GuestRecord:
     package = verified.package
+    channel = GuestChannel(address=address_of(order.host_id, mac)) if mac else NO_CHANNEL
     return GuestRecord(
         id=order.guest,
         name=package.name,
@@ -316,6 +337,7 @@ def _begun(order: GuestOrder, verified: VerifiedPackage, kind: str) -> GuestReco
         state=STARTING,
         phase=LOADED,
         verdict=PENDING,
+        channel=channel,
     )
 
 

@@ -21,6 +21,7 @@ from .batch import Waiting
 from .client import IDLE_LIMIT_S, Client, Slot, send
 from .evidence import EvidenceMaker, Round
 from .exchange import (
+    CertifyRequest,
     ChallengeRequest,
     EvidenceRequest,
     HelloRequest,
@@ -28,14 +29,22 @@ from .exchange import (
     HostRequest,
     ListRequest,
     OrderRequest,
+    OwnPapersRequest,
+    PaperRequest,
+    PapersStatusRequest,
     Refusal,
     StatusRequest,
     encode_answer,
     encode_error,
 )
+from .guestport import GuestPort
 from .guests import Answer, Guests, Push
+from .papers import HostPapers
 
 MAX_CONNECTIONS = 256
+MAX_GUEST_CONNECTIONS = 4
+"""Of one guest."""
+
 MAX_PIPELINED = 64
 """Requests of one connection that wait for their answers; more stay in its socket."""
 
@@ -68,6 +77,8 @@ class Server:
         maker: Makes the evidence.
         guests: The host's guests.
         monotonic_s: Seconds that never go backwards.
+        papers: What the host shows to strangers; None on one that keeps none.
+        port: Where guests ask, and are told by; None on a host that starts none.
         wakeup_fd: Becomes readable when ``drain`` was called from a signal handler.
     """
 
@@ -78,9 +89,12 @@ class Server:
         guests: Guests,
         *,
         monotonic_s: Callable[[], float],
+        papers: HostPapers | None = None,
+        port: GuestPort | None = None,
         wakeup_fd: int = -1,
     ) -> None:
         self._listener = listener
+        self._papers, self._port = papers, port
         self._maker = maker
         self._guests = guests
         self._keeper = (-1, 0)
@@ -99,6 +113,8 @@ class Server:
         self._epoll = select.epoll()
         listener.setblocking(False)
         self._epoll.register(listener.fileno(), _IN)
+        if port is not None:
+            port.attach(self._epoll)
         if wakeup_fd >= 0:
             self._epoll.register(wakeup_fd, _IN)
 
@@ -119,6 +135,8 @@ class Server:
             for client in list(self._clients.values()):
                 self._drop(client)
             self._guests.close()
+            if self._port is not None:
+                self._port.close()
             self._epoll.close()
             self._listener.close()
 
@@ -155,6 +173,9 @@ class Server:
             elif fd == self._listener.fileno() and not self._draining:
                 arrived = True
                 self._accept()
+            elif self._port is not None and self._port.owns(fd):
+                arrived = True
+                self._at_the_port(self._port, fd, events)
         while self._answered:
             client = self._answered.pop()
             if self._clients.get(client.socket.fileno()) is client:
@@ -194,9 +215,24 @@ class Server:
             self._clients[fd] = Client(connection, self._monotonic_s())
             self._epoll.register(fd, _IN)
 
+    def _at_the_port(self, port: GuestPort, fd: int, events: int) -> None:
+        """Let guests in, or go on with what tells them something."""
+        if self._draining or not port.is_listener(fd):
+            port.handle(fd, events)
+            return
+        for connection, guest in port.accept():
+            own = sum(client.guest == guest for client in self._clients.values())
+            if own >= MAX_GUEST_CONNECTIONS or len(self._clients) >= MAX_CONNECTIONS:
+                connection.close()
+                continue
+            self._clients[connection.fileno()] = Client(connection, self._monotonic_s(), guest)
+            self._epoll.register(connection.fileno(), _IN)
+
     def _stop_reading(self) -> None:
         """Begin the drain: what has arrived counts, what comes later does not."""
         self._epoll.unregister(self._listener.fileno())
+        if self._port is not None:
+            self._port.stop_listening()
         for client in list(self._clients.values()):
             self._receive(client)
             client.eof = True
@@ -260,7 +296,7 @@ class Server:
         if ended and not client.slots and not client.out:
             self._drop(client)
             return
-        reading = not ended and len(client.slots) < MAX_PIPELINED and not self._waiting.full and not client.watch
+        reading = not ended and len(client.slots) < _pipelined(client) and not self._waiting.full and not client.watch
         events = (_IN if reading else 0) | (_OUT if client.out else 0)
         if events != client.events:
             client.events = events
@@ -269,7 +305,7 @@ class Server:
     def _queue(self, client: Client) -> bool:
         """Give every whole request its slot; return whether there was one."""
         found = False
-        while len(client.slots) < MAX_PIPELINED and not self._waiting.full and not client.watch:
+        while len(client.slots) < _pipelined(client) and not self._waiting.full and not client.watch:
             request = client.exchange.next_request()
             if request is None:
                 break
@@ -277,14 +313,51 @@ class Server:
             slot = Slot(request)
             client.slots.append(slot)
             if isinstance(request, EvidenceRequest):
-                self._waiting.add(slot)
+                self._asked_for_proof(client, slot, request)
             elif isinstance(request, HelloRequest):
                 slot.render = _hello(self._maker, request.id)
             elif isinstance(request, Refusal):
                 slot.render = _error(request.id, request.code, request.message)
+            elif isinstance(request, OwnPapersRequest | CertifyRequest):
+                slot.render = self._of_a_guest(client, request)
+            elif isinstance(request, PaperRequest | PapersStatusRequest):
+                slot.render = self._about_papers(request)
             else:
                 self._about_guests(client, slot, request)
         return found
+
+    def _asked_for_proof(self, client: Client, slot: Slot, request: EvidenceRequest) -> None:
+        """Let a request wait for the next quote; what a guest wants told is stated by that quote already."""
+        try:
+            if client.guest and self._port is not None and request.notify:
+                self._port.channels.tell(client.guest, request.notify)
+        except VouchError as error:
+            slot.render = _error(request.id, error.code, error.message)
+            return
+        self._waiting.add(slot)
+
+    def _of_a_guest(self, client: Client, request: OwnPapersRequest | CertifyRequest) -> Callable[[], bytes]:
+        """Answer what a guest asks of its own host."""
+        assert self._port is not None
+        channels = self._port.channels
+        try:
+            if isinstance(request, CertifyRequest):
+                return _result(request.id, channels.certify(client.guest, request.key))
+            return _result(request.id, channels.papers(client.guest))
+        except VouchError as error:
+            return _error(request.id, error.code, error.message)
+
+    def _about_papers(self, request: PaperRequest | PapersStatusRequest) -> Callable[[], bytes]:
+        """Keep a part of a paper, or say which there are."""
+        try:
+            if self._papers is None:
+                raise VouchError("this host keeps no papers", code="papers.unavailable")
+            if isinstance(request, PapersStatusRequest):
+                return _result(request.id, self._papers.status())
+            part = request.paper, request.digest, request.size, request.offset, request.data
+            return _result(request.id, self._papers.put(*part))
+        except VouchError as error:
+            return _error(request.id, error.code, error.message)
 
     def _about_guests(self, client: Client, slot: Slot, request: HostRequest) -> None:
         """Answer a request about guests or the host, now or when an order has been carried out."""
@@ -358,6 +431,8 @@ class Server:
             return
         self._expired_at_s = now_s
         self._guests.tick()
+        if self._port is not None:
+            self._port.tick()
         for client in list(self._clients.values()):
             # A request that waits for us has all the time in the world.
             if now_s > client.deadline_s and (client.out or not (client.slots or client.watch)):
@@ -371,6 +446,11 @@ class Server:
         del self._clients[fd]
         # Closing takes the descriptor out of the epoll set.
         client.socket.close()
+
+
+def _pipelined(client: Client) -> int:
+    """Return how many requests of a client may wait: a guest that wants many proofs waits for each."""
+    return 1 if client.guest else MAX_PIPELINED
 
 
 def _hello(maker: EvidenceMaker, ident: str) -> Callable[[], bytes]:

@@ -31,7 +31,7 @@ from ..model.order import GuestOrder
 from ..port.tool import die_with_parent
 from .channel import Channel
 from .journal import RELEASED, GuestJournal
-from .launch import Launch, Launched, checked, read_parts, read_signed, require_none, services_of
+from .launch import Launch, Launched, checked, opening_of, read_parts, read_signed, require_none
 from .machine import Machine, Measurer, Report, Setting
 
 MAX_FINDINGS = MAX_CODES
@@ -144,7 +144,7 @@ class GuestProcess:
         if report.ima_count < record.ima_count:
             raise VouchError(f"its list had {record.ima_count} entries and has {report.ima_count}", code=CUT)
         if journal.card:
-            self._machine.firewall.open(record.id, journal.card, services_of(verified.package))
+            self._machine.firewall.open(opening_of(record, journal.card, verified.package))
         return measurer, report
 
     def _unpause(self) -> None:

@@ -51,6 +51,18 @@ def address_of(host_id: str, mac: str) -> str:
     return address_text(prefix_of(host_id) + _interface(mac))
 
 
+def mac_of_address(address: bytes) -> str:
+    """Return the address of the card behind a guest's address, 16 bytes: the reverse of ``address_of``.
+
+    Raises:
+        UsageError: ``address.mac``: no card's address leads to it.
+    """
+    interface = address[PREFIX_BYTES:]
+    if len(address) != ADDRESS_BYTES or interface[3:5] != b"\xff\xfe":
+        raise UsageError("no card's address leads to this one", code="address.mac")
+    return (bytes([interface[0] ^ 0x02]) + interface[1:3] + interface[5:]).hex(":")
+
+
 def link_local(mac: str) -> str:
     """Return the link-local address of the card; raises as ``address_of``.
 
