@@ -188,6 +188,10 @@ class Own:
             "certificate": self.certificate,
         }
 
+    def paper(self, digest: bytes) -> bytes | None:
+        """Return the paper of that digest, among those that are shown."""
+        return next((paper for paper in self.shown.values() if sha256(paper) == digest), None)
+
     def digests(self) -> dict[str, Any]:
         """Return the digests of the papers, and the keys, as ``peer.evidence`` answers them."""
         return {
