@@ -243,7 +243,7 @@ try:
     from ansible.module_utils.vouch.fleet.inputs import MAX_FILE_BYTES, read_policy, read_releases
     from ansible.module_utils.vouch.fleet.recorder import Found, Recorder
     from ansible.module_utils.vouch.make.sign import load_private_key
-    from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
+    from ansible.module_utils.vouch.store.anyenrolments import open_enrolments, peek_enrolments
     from ansible.module_utils.vouch.store.bundles import BundleStore
     from ansible.module_utils.vouch.store.schema import open_store
 except ImportError:
@@ -305,7 +305,7 @@ def appraise(params: dict[str, Any], now_s: int) -> Appraised:
         [read_bounded(path, limit_bytes=MAX_FILE_BYTES) for path in params["packages"]],
         ear_key=read_bounded(params["ear_key"], limit_bytes=MAX_FILE_BYTES) if params["ear_key"] else None,
     )
-    before = open_enrolments(params["enrolments"]).find(params["host_id"])
+    before = peek_enrolments(params["enrolments"]).find(params["host_id"])
     done = appraiser.appraise(params["host_id"], answer_of(params["evidence"]), before, now_s=now_s)
     return Appraised(result=done.result, before=before, after=done.enrolment, ear=done.ear, parts=done.parts)
 

@@ -203,7 +203,7 @@ from ansible.module_utils.vouch.model.evidence import Roti, bank_from_json
 from ansible.module_utils.vouch.port.clock import SystemClock
 from ansible.module_utils.vouch.port.files import read_bounded
 from ansible.module_utils.vouch.port.publickeys import read_public_keys
-from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
+from ansible.module_utils.vouch.store.anyenrolments import open_enrolments, peek_enrolments
 from ansible.module_utils.vouch.store.pending import PendingStore
 
 try:
@@ -291,7 +291,8 @@ def shown(enrolment: Enrolment | None) -> dict[str, Any]:
 
 def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do one step and return the module's result."""
-    store = open_enrolments(params["directory"])
+    only_looks = check_mode or params["state"] == "info"
+    store = (peek_enrolments if only_looks else open_enrolments)(params["directory"])
     if params["pending"] is None and "://" in params["directory"]:
         raise UsageError(
             "a store in a database needs pending, a private directory of this controller", code="usage.pending"

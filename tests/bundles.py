@@ -51,6 +51,29 @@ def anchors(**changes: Any) -> Anchors:
     return Anchors(**{**given, **changes})
 
 
+def launch(host: SimHost) -> None:
+    """Start guest ``web`` on ``host``; it holds."""
+    record = GuestRecord(
+        id="web",
+        name=PACKAGE.name,
+        variant=PACKAGE.variant,
+        domain_id=3,
+        kind="pv",
+        package=package_id(SIGNED_PACKAGE),
+        verity_root=PACKAGE.verity.root_hash,
+        policy=PACKAGE.policy.sha256,
+        state="running",
+        phase="running",
+        verdict="holds",
+        checked_at_s=NOW_S,
+        rounds=9,
+        counter=1,
+    )
+    launch = {"package": record.package.hex(), "kind": "pv", "order": "00" * 32, "counter": 1}
+    host.log_event({"event": "guest.launch", "time": NOW_S, "guest": "web", **launch})
+    host.statement_changes["guests"] = (record,)
+
+
 class Site:
     """A host and the controller that asks it, at ``NOW_S``; change a field, then take the parts of the bundle."""
 
@@ -63,29 +86,7 @@ class Site:
         self.policy: dict[str, Any] = {}
         self.answer: bytes | None = None
         if guest:
-            self.launch()
-
-    def launch(self) -> None:
-        """Start guest ``web``, which holds."""
-        record = GuestRecord(
-            id="web",
-            name=PACKAGE.name,
-            variant=PACKAGE.variant,
-            domain_id=3,
-            kind="pv",
-            package=package_id(SIGNED_PACKAGE),
-            verity_root=PACKAGE.verity.root_hash,
-            policy=PACKAGE.policy.sha256,
-            state="running",
-            phase="running",
-            verdict="holds",
-            checked_at_s=NOW_S,
-            rounds=9,
-            counter=1,
-        )
-        launch = {"package": record.package.hex(), "kind": "pv", "order": "00" * 32, "counter": 1}
-        self.host.log_event({"event": "guest.launch", "time": NOW_S, "guest": "web", **launch})
-        self.host.statement_changes["guests"] = (record,)
+            launch(self.host)
 
     def parts(self, evidence: Mapping[str, Any] | None = None, *, age_s: int = 10, **changes: Any) -> dict[str, bytes]:
         """Return the parts of the bundle that the module writes.
@@ -106,7 +107,8 @@ class Site:
         releases = []
         for place, release in enumerate(self.releases):
             path = folder / f"{place}.json"
-            path.write_bytes(self.host.installed if release is self.host.release else release.envelope)
+            as_installed = release is self.host.release and sha256(self.host.installed) == self.host.release_id
+            path.write_bytes(self.host.installed if as_installed else release.envelope)
             (folder / "sha256" / sha256(release.manifest).hex()).write_bytes(release.manifest)
             releases.append(str(path))
         for file, data in {

@@ -11,7 +11,7 @@ from ansible.module_utils.vouch.appraise.recheck import Outcome
 from ansible.module_utils.vouch.errors import EvidenceError, ParseError, VouchError
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.digest import sha256
-from ansible.module_utils.vouch.parse.bundle import PART_BYTES, REQUIRED, parse_bundle
+from ansible.module_utils.vouch.parse.bundle import PART_BYTES, REQUIRED, former_name, parse_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,15 +23,17 @@ SLOWER = settings(max_examples=examples(400), deadline=None, suppress_health_che
 OPTIONAL = sorted(set(PART_BYTES) - set(REQUIRED) - {"release.json", "manifest"})
 CONTENT = st.binary(max_size=1200)
 PARTS = st.builds(
-    lambda required, optional, release, packages: {
+    lambda required, optional, release, packages, former: {
         **required,
         **optional,
         **release,
         **{f"packages/{sha256(item).hex()}.json": item for item in packages},
+        **{former_name(sha256(item)): item for item in former},
     },
     st.fixed_dictionaries(dict.fromkeys(REQUIRED, CONTENT)),
     st.dictionaries(st.sampled_from(OPTIONAL), CONTENT),
     st.one_of(st.just({}), st.fixed_dictionaries({"release.json": CONTENT, "manifest": CONTENT})),
+    st.lists(CONTENT, max_size=3),
     st.lists(CONTENT, max_size=3),
 )
 

@@ -23,11 +23,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from bundles import launch
 from sim.attester import NOW_S, TTL_S, SimAppraiser, SimHost
 from standingparts import KEY, PUBLIC
 from thorough import THOROUGH
 
 HOSTS = {"a": SimHost(seed=11), "b": SimHost(seed=12)}
+for _host in HOSTS.values():
+    launch(_host)  # A guest whose package nobody has: its host knows it, and it is never affirming.
 names = st.sampled_from(sorted(HOSTS))
 
 

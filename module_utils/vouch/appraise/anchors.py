@@ -111,16 +111,18 @@ def inputs_claim(appraiser: Claim, ear: Ear | None) -> Claim:
     return Claim(name=INPUTS, hold=Hold.HELD, by="the appraiser's signature, over the digest of every part")
 
 
-def release_claim(envelope: bytes, anchors: Anchors) -> Claim:
-    """Return the claim about the release that was booted."""
+def release_claim(envelopes: Iterable[bytes], anchors: Anchors) -> Claim:
+    """Return the claim about the release that was booted, and those before it that its installation rests on."""
     if not anchors.release_keys:
         return Claim(name=RELEASE, hold=Hold.MISSING, by="no release key was given")
-    try:
-        verified = verify_release(envelope, anchors.release_keys)
-    except EvidenceError as error:
-        ours = Finding.deny("bundle.anchor.release", RELEASE, _named(anchors.release_keys), "another signer")
-        return Claim(name=RELEASE, hold=Hold.REFUTED, by="the release", findings=(ours, *error.findings))
-    return Claim(name=RELEASE, hold=Hold.HELD, by=f"key {verified.keyid}")
+    signers = []
+    for envelope in envelopes:
+        try:
+            signers.append(verify_release(envelope, anchors.release_keys).keyid)
+        except EvidenceError as error:
+            ours = Finding.deny("bundle.anchor.release", RELEASE, _named(anchors.release_keys), "another signer")
+            return Claim(name=RELEASE, hold=Hold.REFUTED, by="the release", findings=(ours, *error.findings))
+    return Claim(name=RELEASE, hold=Hold.HELD, by=", ".join(f"key {keyid}" for keyid in dict.fromkeys(signers)))
 
 
 def installer_claim(roti: Roti, anchors: Anchors) -> Claim:

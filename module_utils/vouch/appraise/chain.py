@@ -82,7 +82,7 @@ _CHECKED: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "logs": ("the logs replay to the quoted PCR 14 and PCR 10", "evidence.json"),
         "contents": ("every event and every measured file is accounted for", "manifest"),
-        "roti": ("a trusted installer wrote this release to this machine", "evidence.json, policy.json"),
+        "roti": ("a trusted installer wrote this release to this machine", "evidence.json, policy.json, former/"),
         "channel": ("the key spoken to is the one stated and the one enrolled", "context.json, enrolment.json"),
         "guests": ("each guest agrees with the log and with its signed package", "evidence.json, packages/"),
     }

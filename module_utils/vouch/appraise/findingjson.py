@@ -9,6 +9,7 @@ from ..model.finding import Finding, Locator, Severity
 from ..parse.fields import Fields
 
 MAX_SHOWN_CHARS = 1024
+MAX_CODE_CHARS = 128
 
 
 def finding_json(finding: Finding) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def read_finding(value: Any) -> Finding:
         )
         place.done()
     finding = Finding(
-        code=fields.text("code", maximum_chars=128),
+        code=fields.text("code", maximum_chars=MAX_CODE_CHARS),
         severity=Severity(fields.choice("severity", *(item.value for item in Severity))),
         subject=fields.text("subject", maximum_chars=128),
         where=where,

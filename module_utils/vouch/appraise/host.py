@@ -32,6 +32,7 @@ from ..check.guestevents import guest_lives
 from ..check.identity import check_ak_public
 from ..check.imarules import ReplayedIma, check_ima, replay_ima
 from ..check.quote import VerifiedQuote, verify_quote
+from ..check.releases import VerifiedRelease
 from ..check.updateproof import verify_updates
 from ..errors import EvidenceError, ParseError, UsageError, shown
 from ..model.boot import boot_aggregate
@@ -62,12 +63,15 @@ class HostAppraisal:
         enrolment: What to store with it: advanced when the evidence was accepted, else None.
         stated_release: Id of the release that the host stated under its quote, accepted or not; empty when it stated
             none, or when the appraisal did not come that far. Who is to check the result again needs that release.
+        former: Ids of the other releases that were asked for: what the host was installed with and updated to. Who is
+            to check the result again needs those that there are, too.
         statement: What the quote covers of the host and its guests; None when the appraisal did not come that far.
     """
 
     result: AttestationResult
     enrolment: Enrolment | None
     stated_release: bytes = b""
+    former: frozenset[bytes] = frozenset()
     statement: HostStatement | None = None
 
 
@@ -140,6 +144,7 @@ class _Appraisal:
         self.policy = references.policy
         self.expires_at_s = asked_at_s + self.policy.ttl_s
         self.findings: list[Finding] = []
+        self.needed: set[bytes] = set()
 
     def run(self) -> HostAppraisal:
         plan: tuple[tuple[str, Callable[[], Iterable[Finding]]], ...] = (
@@ -166,10 +171,12 @@ class _Appraisal:
     def appraisal(self, stage: str) -> HostAppraisal:
         quote, result = getattr(self, "quote", None), self.result(stage)
         statement = None if quote is None else quote.statement
+        stated = b"" if statement is None else statement.release_id
         return HostAppraisal(
             result=result,
             enrolment=self.advanced(result.guests) if stage == DONE else None,
-            stated_release=b"" if statement is None else statement.release_id,
+            stated_release=stated,
+            former=frozenset(self.needed - {stated}),
             statement=statement,
         )
 
@@ -296,15 +303,15 @@ class _Appraisal:
     def check_roti(self) -> Iterable[Finding]:
         if self.evidence.roti is None:
             raise deny("roti.missing", "installation", expected="a proof of the installation", actual="none")
-        installed = self.references.known(self.known.installed)
-        install = self.references.install_proof(self.evidence.roti, reference=installed, ak=self.ak, known=self.known)
+        installed = self.signed_release(self.known.installed)
+        install = self.references.install_proof(self.evidence.roti, release=installed, ak=self.ak, known=self.known)
         verify_updates(
             self.evidence.updates,
             ak=self.ak,
             host_id=self.known.host_id,
             installed=self.known.installed,
             running=self.quote.statement.release_id,
-            release_of=lambda wanted: self.references.known(wanted).verified,
+            release_of=self.signed_release,
             max_failed_attempts=self.policy.max_failed_boot_attempts,
         )
         found = list(install.findings)
@@ -313,6 +320,10 @@ class _Appraisal:
             if then != now:
                 found.append(_finding("roti.baseline.changed", then, now, Severity.NOTE, subject=f"pcr:{index}"))
         return found
+
+    def signed_release(self, wanted: bytes) -> VerifiedRelease:
+        self.needed.add(wanted)
+        return self.references.signed(wanted)
 
     # Stage 9.
     def check_channel(self) -> Iterable[Finding]:

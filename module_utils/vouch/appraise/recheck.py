@@ -26,7 +26,7 @@ from ..model.enrolment import Enrolment
 from ..model.evidence import Evidence
 from ..model.finding import Finding, Verdict, deny
 from ..model.release import release_id
-from ..parse.bundle import PACKAGE, TOKEN, Bundle, parts_digest
+from ..parse.bundle import FORMER, PACKAGE, TOKEN, Bundle, parts_digest
 from ..parse.canonical import dump_canonical
 from .anchors import (
     Anchors,
@@ -39,7 +39,7 @@ from .anchors import (
     release_claim,
 )
 from .ear import BUNDLE_CLAIM, Ear, ear_claims, parse_ear
-from .host import appraise_host
+from .host import HostAppraisal, appraise_host
 from .policy import AppraisalPolicy
 from .references import References
 from .result import DONE, STAGES, UNREACHED, AttestationResult, unreachable_result
@@ -119,8 +119,9 @@ def recheck(bundle: Bundle, anchors: Anchors) -> Recheck:
     Trust: the bundle is anybody's; it agrees with its own index.
     """
     parts = read_parts(bundle)
-    fresh, stated = _appraise_again(parts)
-    findings = [*_compare(parts.result, fresh), *_unused(parts, stated)]
+    again = _appraise_again(parts)
+    fresh = again.result
+    findings = [*_compare(parts.result, fresh), *_unused(parts, again)]
     token = bundle.parts.get(TOKEN)
     appraiser, ear = appraiser_claim(token, anchors)
     if ear is not None:
@@ -167,8 +168,8 @@ def _read(bundle: Bundle, name: str, read: Callable[[bytes], Part], write: Calla
     raise deny("bundle.part.malformed", name, expected="its one spelling", actual="another spelling of the same")
 
 
-def _appraise_again(parts: Parts) -> tuple[AttestationResult, bytes]:
-    """Return the result that the parts lead to, and the release that the host stated."""
+def _appraise_again(parts: Parts) -> HostAppraisal:
+    """Return the result that the parts lead to, and the releases that it needed."""
     context, evidence = parts.context, parts.bundle.parts.get("evidence.json")
     if (context.asked is None) != (evidence is None):
         raise _misfit("evidence exactly when a request was answered", "one without the other")
@@ -178,8 +179,8 @@ def _appraise_again(parts: Parts) -> tuple[AttestationResult, bytes]:
     try:
         references = _references(parts)
         if context.asked is None or evidence is None:
-            return _unreached_again(parts, references), b""
-        appraisal = appraise_host(
+            return HostAppraisal(result=_unreached_again(parts, references), enrolment=None)
+        return appraise_host(
             evidence,
             host_id=context.host_id,
             nonce=context.asked.nonce,
@@ -192,13 +193,17 @@ def _appraise_again(parts: Parts) -> tuple[AttestationResult, bytes]:
     except UsageError as error:
         # Our caller's fault elsewhere; here every argument comes out of the bundle.
         raise _misfit("parts that an appraisal can be made of", error.message) from None
-    return appraisal.result, appraisal.stated_release
 
 
 def _references(parts: Parts) -> References:
     held = parts.bundle.parts
     releases = [(held["release.json"], held["manifest"])] if "release.json" in held else []
-    return References(parts.policy, releases, [data for name, data in held.items() if PACKAGE.match(name)])
+    packages = [data for name, data in held.items() if PACKAGE.match(name)]
+    return References(parts.policy, releases, packages, _former(parts))
+
+
+def _former(parts: Parts) -> list[bytes]:
+    return [data for name, data in parts.bundle.parts.items() if FORMER.match(name)]
 
 
 def _unreached_again(parts: Parts, references: References) -> AttestationResult:
@@ -245,12 +250,16 @@ def _comparable(recorded: AttestationResult, fresh: AttestationResult) -> tuple[
     return told, found
 
 
-def _unused(parts: Parts, stated: bytes) -> Iterator[Finding]:
+def _unused(parts: Parts, again: HostAppraisal) -> Iterator[Finding]:
     """Yield the parts that the result was not made from."""
     guests = {guest.record.package.hex() for guest in parts.result.guests if guest.record is not None}
     for name, data in parts.bundle.parts.items():
-        package = PACKAGE.match(name)
-        if (package and package[1] not in guests) or (name == "release.json" and release_id(data) != stated):
+        package, former = PACKAGE.match(name), FORMER.match(name)
+        if (
+            (package and package[1] not in guests)
+            or (former and release_id(data) not in again.former)
+            or (name == "release.json" and release_id(data) != again.stated_release)
+        ):
             yield Finding.deny("bundle.part.unused", name, "parts of this result", "another one", source=SOURCE)
 
 
@@ -282,7 +291,8 @@ def _other_claims(
         # What says that nobody could look was made from nothing that the signed result does not repeat.
         yield inputs_claim(appraiser, ear)
     if passed(result, "boot") and "release.json" in held:
-        yield release_claim(held["release.json"], anchors)
+        # What it ran before carries the install proof to what it runs now.
+        yield release_claim((held["release.json"], *(_former(parts) if passed(result, "roti") else ())), anchors)
     evidence = _evidence(parts)
     if passed(result, "roti") and evidence is not None and evidence.roti is not None:
         yield installer_claim(evidence.roti, anchors)

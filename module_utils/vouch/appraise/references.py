@@ -6,6 +6,7 @@ Everything is verified when it comes in; what is handed out is verified.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -54,18 +55,27 @@ class References:
         releases: Pairs of a signed release file and its manifest blob. One that does not hold is remembered as refused
             and takes nothing else down: who can put a file into an image store must not stop appraisals.
         packages: Signed guest packages, treated alike.
+        former: Signed release files without their manifests, for what hosts ran before; no host may run them.
     """
 
     def __init__(
-        self, policy: AppraisalPolicy, releases: Iterable[tuple[bytes, bytes]], packages: Iterable[bytes] = ()
+        self,
+        policy: AppraisalPolicy,
+        releases: Iterable[tuple[bytes, bytes]],
+        packages: Iterable[bytes] = (),
+        former: Iterable[bytes] = (),
     ) -> None:
         self.policy = policy
         self.policy_digest = policy.digest()
         accepted: dict[bytes, Reference] = {}
         refused: dict[bytes, tuple[Finding, ...]] = {}
+        self._signed: dict[bytes, VerifiedRelease | tuple[Finding, ...]] = {}
+        for envelope in former:
+            with contextlib.suppress(EvidenceError):  # Why it is refused is told to whoever asks for it.
+                self._sign(envelope)
         for envelope, manifest in releases:
             try:
-                reference = _reference(policy, envelope, manifest)
+                reference = _reference(self._sign(envelope), manifest)
             except EvidenceError as error:
                 refused[release_id(envelope)] = error.findings
             else:
@@ -103,25 +113,29 @@ class References:
             EvidenceError: the reasons it was refused for, ``release.unknown``, or ``release.retired`` when the policy
                 retired it, or lists accepted releases and this is none of them.
         """
-        reference = self.known(wanted)
+        if wanted in self._refused:
+            raise EvidenceError(self._refused[wanted])
+        reference = self._accepted.get(wanted)
+        if reference is None:
+            raise _unknown(wanted)
         if wanted in self.policy.retired:
             raise deny("release.retired", "host", expected="a release that is not retired", actual=wanted)
         if self.policy.releases is not None and wanted not in self.policy.releases:
             raise deny("release.retired", "host", expected="a release the policy lists", actual=wanted)
         return reference
 
-    def known(self, wanted: bytes) -> Reference:
-        """Return a signed release with that id, one that no host may run any more too.
+    def signed(self, wanted: bytes) -> VerifiedRelease:
+        """Return a signed release with that id, whatever became of its files, one that no host may run any more too.
 
         Raises:
             EvidenceError: the reasons it was refused for, or ``release.unknown``.
         """
-        if wanted in self._refused:
-            raise EvidenceError(self._refused[wanted])
-        reference = self._accepted.get(wanted)
-        if reference is None:
-            raise deny("release.unknown", "host", expected="a release we have", actual=wanted or "none stated")
-        return reference
+        found = self._signed.get(wanted)
+        if found is None:
+            raise _unknown(wanted)
+        if not isinstance(found, VerifiedRelease):
+            raise EvidenceError(found)
+        return found
 
     def find_package(self, wanted: bytes, *, subject: str) -> VerifiedPackage:
         """Return the guest package with that id.
@@ -139,19 +153,19 @@ class References:
             raise deny("guest.package.retired", subject, expected="a package the policy lists", actual=wanted)
         return found
 
-    def install_proof(self, roti: Roti, *, reference: Reference, ak: AkPublic, known: Enrolment) -> InstallProof:
+    def install_proof(self, roti: Roti, *, release: VerifiedRelease, ak: AkPublic, known: Enrolment) -> InstallProof:
         """Return what ``roti`` proves; raises as ``check.installproof.verify_install_proof``.
 
         A host sends the same proof every time, and the check is a function of its input: what held once is remembered
         under a digest of everything it was checked against.
         """
-        name = _proof_name(roti, reference, ak, known)
+        name = _proof_name(roti, release, ak, known)
         proof = self._proofs.get(name)
         if proof is None:
             install = verify_install_proof(
                 roti=roti,
                 ak=ak,
-                release=reference.verified,
+                release=release,
                 host_id=known.host_id,
                 ssh_host_key=known.ssh_host_key,
                 installer_pcr4=self.policy.installer_pcr4,
@@ -162,13 +176,31 @@ class References:
             self._proofs[name] = proof
         return proof
 
+    def _sign(self, envelope: bytes) -> VerifiedRelease:
+        """Verify a release file and remember what came of it; raises as ``_signed_release``."""
+        name = release_id(envelope)
+        try:
+            self._signed[name] = verified = _signed_release(self.policy, envelope)
+        except EvidenceError as error:
+            self._signed[name] = error.findings
+            raise
+        return verified
 
-def _reference(policy: AppraisalPolicy, envelope: bytes, manifest: bytes) -> Reference:
+
+def _unknown(wanted: bytes) -> EvidenceError:
+    return deny("release.unknown", "host", expected="a release we have", actual=wanted or "none stated")
+
+
+def _signed_release(policy: AppraisalPolicy, envelope: bytes) -> VerifiedRelease:
     verified = verify_release(envelope, policy.release_keys)
     predicted = pcr4_values(verified.release.authenticode_sha256, 0)[0]
     if verified.release.pcr4 != predicted:
         # Build and appraiser compute it apart from each other: one of them is wrong.
         raise deny("release.malformed", "pcr:4", expected=predicted, actual=verified.release.pcr4)
+    return verified
+
+
+def _reference(verified: VerifiedRelease, manifest: bytes) -> Reference:
     # The digest first: nothing of the manifest is parsed before a signature covers it.
     found = sha256(manifest)
     if found != verified.release.manifest_sha256:
@@ -180,7 +212,7 @@ def _reference(policy: AppraisalPolicy, envelope: bytes, manifest: bytes) -> Ref
     return Reference(verified=verified, files=ReferenceList(files))
 
 
-def _proof_name(roti: Roti, reference: Reference, ak: AkPublic, known: Enrolment) -> bytes:
+def _proof_name(roti: Roti, release: VerifiedRelease, ak: AkPublic, known: Enrolment) -> bytes:
     registers = b"".join(b"%d=%b" % item for item in roti.pcrs.values.items())
     parts = (
         roti.statement,
@@ -189,7 +221,7 @@ def _proof_name(roti: Roti, reference: Reference, ak: AkPublic, known: Enrolment
         roti.event_log,
         roti.pcrs.algorithm.encode("ascii"),
         registers,
-        reference.verified.release_id,
+        release.release_id,
         ak.name,
         known.host_id.encode("ascii"),
         known.ssh_host_key.encode("ascii"),

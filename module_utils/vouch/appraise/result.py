@@ -14,7 +14,7 @@ from ..model.finding import Finding, Severity, Verdict, verdict_of
 from ..model.gueststate import MAX_GUESTS
 from ..parse.canonical import dump_canonical, load_json
 from ..parse.fields import Fields
-from .findingjson import finding_json, optional_integer, optional_text, read_finding
+from .findingjson import MAX_CODE_CHARS, MAX_SHOWN_CHARS, finding_json, optional_integer, optional_text, read_finding
 from .guestresult import GuestResult
 
 RESULT_TYPE = "urn:vouch:attestation-result:1"
@@ -154,7 +154,8 @@ def unreachable_result(
     host_id: str, error: UnreachableError, *, policy_digest: bytes, issued_at_s: int, ttl_s: int
 ) -> AttestationResult:
     """Return the result for a host that could not be looked at: verdict NONE, never evidence for or against it."""
-    finding = Finding(code=error.code, severity=Severity.NOTE, subject="host", actual=error.message)
+    code = error.code[:MAX_CODE_CHARS] or UnreachableError.code
+    finding = Finding(code=code, severity=Severity.NOTE, subject="host", actual=_readable(error.message))
     return AttestationResult(
         host_id=host_id,
         verdict=Verdict.NONE,
@@ -166,6 +167,12 @@ def unreachable_result(
         issued_at_s=issued_at_s,
         expires_at_s=issued_at_s + ttl_s,
     )
+
+
+def _readable(message: str) -> str:
+    """Return a message as a result can hold it; what already is such a one is not changed."""
+    text = message.encode("utf-8", "replace").decode()
+    return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."
 
 
 def _verdict(stage: str, findings: tuple[Finding, ...]) -> Verdict:

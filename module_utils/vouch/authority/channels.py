@@ -144,7 +144,7 @@ class Channels:
             address=address,
             nonce=nonce,
             evidence=dump_canonical(evidence),
-            papers=PeerPapers(**self.own.shown),
+            papers=PeerPapers(**self.own.shown, former=self.own.papers.former),
             accepted_at_s=now_s,
             expires_at_s=now_s + self._ttl_s,
         )

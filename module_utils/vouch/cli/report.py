@@ -18,6 +18,7 @@ from ..check.signature import verify_release
 from ..errors import EvidenceError, ParseError, VouchError
 from ..fleet.register import read_register, verify_all
 from ..model.digest import sha256
+from ..model.enrolment import Enrolment
 from ..model.finding import Verdict, deny
 from ..model.package import GuestPackage
 from ..model.release import HostRelease
@@ -27,9 +28,11 @@ from ..port.publickeys import read_public_keys
 from ..report import view
 from ..report.page import page
 from ..store.anyenrolments import open_enrolments
+from ..store.claims import Watched, all_watched
 from ..store.events import EventStore
 from ..store.results import ResultStore
 from ..store.schema import open_store
+from ..watch.state import FAILED, REBOOTED
 
 DONE, FALSE, UNUSABLE = 0, 1, 2
 MAX_FILE_BYTES = 64 << 20
@@ -96,19 +99,21 @@ def _fleet(chosen: argparse.Namespace, now_s: int) -> view.FleetInput:
     database = open_store(chosen.store)
     results, events = ResultStore(database), EventStore(database)
     register = read_register(results, keys)
-    enrolments = open_enrolments(chosen.enrolments or chosen.store)
+    enrolments = open_enrolments(chosen.enrolments or chosen.store, make=False)
+    watched = all_watched(database)
     hosts = []
     for standing in register:
         if standing.guest or (chosen.host and standing.name not in chosen.host):
             continue
+        known = enrolments.find(standing.host_id)
         history = verify_all(results.history(standing.host_id, limit=HISTORY), keys)
         hosts.append(
             view.HostInput(
                 name=standing.name,
                 host_id=standing.host_id,
-                state=_state(standing, now_s),
+                state=_state(standing, watched.get(standing.host_id), known, now_s),
                 result=_result(results, standing),
-                enrolment=enrolments.find(standing.host_id),
+                enrolment=known,
                 history=tuple(
                     view.ResultLine(
                         issued_at_s=item.issued_at_s,
@@ -133,16 +138,30 @@ def _fleet(chosen: argparse.Namespace, now_s: int) -> view.FleetInput:
     )
 
 
-def _state(standing: Standing, now_s: int) -> str:
-    """Return how the host is doing, by its last standing alone."""
+def _state(standing: Standing, watched: Watched | None, known: Enrolment | None, now_s: int) -> str:
+    """Return how the host is doing.
+
+    By its last standing; what the watch and the enrolment say, which nobody signed, only tells apart what is worth the
+    same.
+    """
     found = worth(standing, now_s=now_s).status
     if found == EXPIRED:
         return view.EXPIRED
     if standing.verdict is Verdict.NONE:
-        return view.UNREACHABLE if standing.stage == UNREACHED else view.NONE
+        return _silent(watched, known, now_s) if standing.stage == UNREACHED else view.NONE
     if found == "none":
         return view.NONE
-    return view.FAILED if standing.verdict is Verdict.CONTRAINDICATED else view.FRESH
+    if standing.verdict is Verdict.CONTRAINDICATED:
+        return view.FAILED
+    return view.REBOOTED if watched is not None and watched.state == REBOOTED else view.FRESH
+
+
+def _silent(watched: Watched | None, known: Enrolment | None, now_s: int) -> str:
+    """Return the state of a host that did not answer: found out before, away on purpose, or just away."""
+    if watched is not None and watched.state == FAILED:
+        return view.FAILED
+    updating = known is not None and known.next is not None and now_s < known.next.until_s
+    return view.UPDATING if updating else view.UNREACHABLE
 
 
 def _result(results: ResultStore, standing: Standing) -> AttestationResult | None:

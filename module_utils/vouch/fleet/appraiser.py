@@ -6,7 +6,7 @@ Module ``vouch_appraise`` uses it once per host, the watch for every host again 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..appraise.result import AttestationResult, unreachable_result
 from ..errors import UnreachableError
 from ..model.enrolment import Enrolment
 from ..model.package import package_id
-from ..parse.bundle import parts_digest
+from ..parse.bundle import former_name, parts_digest
 from ..parse.canonical import dump_canonical
 
 BUILD = "vouch 0.1.0"
@@ -102,7 +102,7 @@ class Appraiser:
         parts = {"policy.json": self._policy_json}
         if enrolment is not None:
             parts["enrolment.json"] = enrolment.to_bytes()
-        after, stated = None, b""
+        after, stated, former = None, b"", frozenset[bytes]()
         if isinstance(answer, Answer):
             done = appraise_host(
                 answer.evidence,
@@ -114,7 +114,8 @@ class Appraiser:
                 now_s=now_s,
                 asked_at_s=answer.asked_at_s,
             )
-            result, after, stated = done.result, done.enrolment, done.stated_release
+            result, after = done.result, done.enrolment
+            stated, former = done.stated_release, done.former
             context |= {
                 "nonce": answer.nonce.hex(),
                 "channel_key": answer.channel_key,
@@ -129,7 +130,7 @@ class Appraiser:
                 issued_at_s=now_s,
                 ttl_s=self.policy.ttl_s,
             )
-        parts |= self._sources(result, stated)
+        parts |= self._sources(result, stated, former)
         parts |= {"context.json": dump_canonical(context), "result.json": result.to_bytes()}
         ear = ""
         if self._ear_key is not None:
@@ -137,11 +138,12 @@ class Appraiser:
             parts["result.jwt"] = ear.encode()
         return Appraisal(result=result, enrolment=after, ear=ear, parts=parts)
 
-    def _sources(self, result: AttestationResult, stated: bytes) -> dict[str, bytes]:
-        """Return the signed files that the result rests on; a stated release that was refused is among them."""
+    def _sources(self, result: AttestationResult, stated: bytes, former: Iterable[bytes]) -> dict[str, bytes]:
+        """Return the signed files that the result rests on; releases that were refused are among them."""
         parts: dict[str, bytes] = {}
         if stated in self._releases:
             parts["release.json"], parts["manifest"] = self._releases[stated]
+        parts |= {former_name(name): self._releases[name][0] for name in former if name in self._releases}
         for guest in result.guests:
             package = None if guest.record is None else guest.record.package
             if package in self._packages:

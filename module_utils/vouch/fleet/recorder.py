@@ -85,10 +85,14 @@ class Recorder:
 
     def _write(self, standings: Sequence[Standing], appraised: Sequence[Appraised], now_s: int) -> None:
         # What was said last is not verified: it only decides what counts as news.
-        before = self._results.last_verdicts({item.host_id for item in standings})
+        last = self._results.last_verdicts({item.host_id for item in standings})
         sealed = seal_standings(standings, self._key, sealed_at_s=now_s)
-        self._results.put(sealed, appraised, future_s=now_s + CLOCK_SKEW_S)
-        news = [item for item in standings if before.get((item.host_id, item.guest)) != item.verdict.value]
+        became = self._results.put(sealed, appraised, future_s=now_s + CLOCK_SKEW_S)
+        news = []
+        for item in (item for item, counts in zip(standings, became, strict=True) if counts):
+            if last.get((item.host_id, item.guest)) != item.verdict.value:
+                news.append(item)
+            last[item.host_id, item.guest] = item.verdict.value
         self._events.add([_event(item) for item in news])
 
 

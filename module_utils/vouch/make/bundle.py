@@ -11,6 +11,7 @@ who wrote it or when, so the same appraisal gives the same bytes. ``parse.bundle
 ``enrolment.json`` what was recorded of the host before this appraisal
 ``policy.json``    the policy in canonical form
 ``release.json``   the signed release file that the host states, ``manifest`` its file list
+``former/``        signed releases that the host was installed with or ran before, each under its id; no file lists
 ``packages/``      signed packages of the host's guests, each under its id
 ``result.json``    the result, ``result.jwt`` its signed form (EAR)
 =================  ============================================================================

@@ -11,6 +11,7 @@ Source: docs/introspection.md; Xen 4.20, tools/libs/guest/xg_dom_elfloader.c.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -25,11 +26,23 @@ CHUNK_PAGES = 1024
 STEPS = 200_000
 
 
+class Stream(Protocol):
+    """What a copy is read by, as far as it is needed here."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill the buffer, or less of it at the end; return how many bytes were read."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
 class Copies(Protocol):
     """What was compared with its digest since the host started; ``port.kept.Kept`` is the real form."""
 
-    def get(self, digest: bytes) -> bytearray | None:
-        """Return the content with this digest, or None where it is not kept."""
+    def get(self, digest: bytes) -> Stream | None:
+        """Return the content with this digest from its beginning, or None where it is not kept."""
         ...
 
     def keep(self, digest: bytes, parts: Iterable[bytes | bytearray | memoryview]) -> None:
@@ -86,17 +99,26 @@ def _physical(profile: Profile, address: int) -> int:
     raise GuestMemoryError(f"no segment has {address:#x}", code="guest.memory.unmapped")
 
 
-def _same(memory: GuestMemory, numbers: Sequence[int], copy: bytearray | None) -> bool:
-    """Say whether the frames hold what was kept; where they do not, the digest decides."""
-    if copy is None or len(copy) != len(numbers) * PAGE_BYTES:
+def _same(memory: GuestMemory, numbers: Sequence[int], copy: Stream | None) -> bool:
+    """Say whether the frames hold what was kept; where they do not, the digest decides.
+
+    Part by part through one buffer: fresh memory for all of it would take longer than the comparison, page by page.
+    """
+    if copy is None:
         return False
-    for at in range(0, len(numbers), CHUNK_PAGES):
-        mapped = memory.map(numbers[at : at + CHUNK_PAGES])
-        try:
-            if not mapped.same(copy, at * PAGE_BYTES):
+    with contextlib.closing(copy):
+        buffer = bytearray(CHUNK_PAGES * PAGE_BYTES)
+        for at in range(0, len(numbers), CHUNK_PAGES):
+            frames = numbers[at : at + CHUNK_PAGES]
+            part = memoryview(buffer)[: len(frames) * PAGE_BYTES]
+            if copy.readinto(part) != len(part):
                 return False
-        finally:
-            mapped.close()
+            mapped = memory.map(frames)
+            try:
+                if not mapped.same(buffer, 0):
+                    return False
+            finally:
+                mapped.close()
     return True
 
 

@@ -38,6 +38,10 @@ MAX_PACKAGE_BYTES = 16 << 20
 MAX_PACKAGES = 512
 """Twice as many as guests can be stated: the log may name others."""
 
+FORMER = re.compile(r"former/([0-9a-f]{64})\.json\Z")
+MAX_FORMER = 256
+"""Releases that a host ran before: more than it can prove to have been updated to."""
+
 MAX_INDEX_BYTES = 256 << 10
 MAX_BUNDLE_BYTES = 256 << 20
 
@@ -72,13 +76,20 @@ def part_limit(name: str) -> int | None:
     """Return how long the part of that name may be; None when a bundle has no such part."""
     if PACKAGE.match(name):
         return MAX_PACKAGE_BYTES
+    if FORMER.match(name):
+        return PART_BYTES["release.json"]
     return MAX_INDEX_BYTES if name == INDEX else PART_BYTES.get(name)
+
+
+def former_name(release: bytes) -> str:
+    """Return the part that holds a release which a host ran before, by its id."""
+    return f"former/{release.hex()}.json"
 
 
 FORM = TarForm(
     type=BUNDLE_TYPE,
     part_limit=part_limit,
-    max_parts=len(PART_BYTES) + MAX_PACKAGES,
+    max_parts=len(PART_BYTES) + MAX_PACKAGES + MAX_FORMER,
     max_bytes=MAX_BUNDLE_BYTES,
 )
 
@@ -106,8 +117,9 @@ def _check_parts(found: Mapping[str, bytes]) -> None:
         if name in found and other not in found:
             raise _fail("bundle.part.missing", other, 0, f"is missing, and {name} is there")
     for name, data in found.items():
-        if (match := PACKAGE.match(name)) and match[1] != hashlib.sha256(data).hexdigest():
-            raise _fail("bundle.digest.mismatch", name, 0, "is another package than its name says")
+        match = PACKAGE.match(name) or FORMER.match(name)
+        if match and match[1] != hashlib.sha256(data).hexdigest():
+            raise _fail("bundle.digest.mismatch", name, 0, "is another one than its name says")
 
 
 def _fail(code: str, name: str, at: int, problem: str) -> ParseError:

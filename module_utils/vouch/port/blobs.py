@@ -178,8 +178,11 @@ class BlobStore:
             UnreachableError: ``store.missing``, ``store.digest``, ``store.storage``.
         """
         kept = self.kept.get(digest)
-        if kept is not None and len(kept) <= limit_bytes:
-            return bytes(kept)
+        if kept is not None:
+            with kept:
+                data = kept.read(limit_bytes + 1) or b""
+            if len(data) <= limit_bytes:
+                return data
         try:
             with open(self.path(digest), "rb", buffering=0) as stream:
                 data = stream.read(limit_bytes + 1) or b""

@@ -8,6 +8,7 @@ trust base: what lies there is as good as what a process of ours holds. Files on
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterable
 
@@ -40,14 +41,10 @@ class Kept:
             os.utime(path)
         return fd
 
-    def get(self, digest: bytes) -> bytearray | None:
-        """Return the copy itself, or None where there is none."""
+    def get(self, digest: bytes) -> io.FileIO | None:
+        """Return the copy, to be read from its beginning and closed, or None where there is none."""
         fd = self.open(digest)
-        if fd is None:
-            return None
-        with open(fd, "rb", buffering=0) as stream:
-            data = bytearray(os.fstat(fd).st_size)
-            return data if stream.readinto(data) == len(data) else None
+        return None if fd is None else open(fd, "rb", buffering=0)
 
     def keep(self, digest: bytes, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         """Keep a copy of what has this digest, which the caller compared, of the very bytes that are handed over."""

@@ -82,7 +82,7 @@ VERDICTS: Mapping[Verdict, Standing] = MappingProxyType(
 def is_current(host: HostInput, now_s: int) -> bool:
     """Say whether the host's last result counts now, whatever it says."""
     return (
-        host.state in (FRESH, FAILED)
+        host.state in (FRESH, REBOOTED, FAILED)
         and host.result is not None
         and host.result.stage != UNREACHED
         and not host.result.expired(now_s)
@@ -91,13 +91,15 @@ def is_current(host: HostInput, now_s: int) -> bool:
 
 def standing_of(host: HostInput, now_s: int) -> Standing:
     """Return where ``host`` stands at ``now_s``."""
-    if host.state == FRESH:
+    if host.state in (FRESH, REBOOTED):
         if host.result is None:
             return STANDINGS[NONE]
         if host.result.stage == UNREACHED:
             return STANDINGS[UNREACHABLE]
         if host.result.expired(now_s):
             return STANDINGS[EXPIRED]
+        if host.state == REBOOTED and host.result.verdict is not Verdict.CONTRAINDICATED:
+            return STANDINGS[REBOOTED]
         return VERDICTS[host.result.verdict]
     if is_current(host, now_s) and host.result is not None and host.result.verdict is Verdict.CONTRAINDICATED:
         return STANDINGS["contraindicated"]

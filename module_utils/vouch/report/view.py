@@ -28,8 +28,8 @@ STATES: Mapping[str, str] = MappingProxyType(
         FRESH: "its last result counts now",
         EXPIRED: "its last result stopped to count, and there is none since",
         UNREACHABLE: "it did not answer when it was last asked",
-        REBOOTED: "it booted since its last result and was not asked again",
-        UPDATING: "it is being moved to another release",
+        REBOOTED: "its last result counts now, and it had booted before that, outside any planned time",
+        UPDATING: "it did not answer when it was last asked, and is being moved to another release",
         FAILED: "the last attempt to prove or update it did not end well",
         NONE: "it was never asked, or nothing is left of the answer",
     }

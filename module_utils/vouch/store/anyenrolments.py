@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..errors import UnreachableError
 from ..model.enrolment import Enrolment
-from .enrolments import EnrolmentStore
+from .enrolments import EnrolmentStore, enrolment_missing
 from .schema import open_store
 from .sqlenrolments import SqlEnrolments
+
+MISSING = "store.missing"
 
 
 class Enrolments(Protocol):
@@ -43,13 +46,67 @@ class Enrolments(Protocol):
         ...
 
 
-def open_enrolments(place: str) -> Enrolments:
+class NoEnrolments:
+    """The enrolments of a store that is not there, for whoever must not make it: there are none, and none is kept."""
+
+    def __init__(self, missing: UnreachableError) -> None:
+        self._missing = missing
+
+    def find(self, _host_id: str) -> Enrolment | None:
+        """Return None."""
+        return None
+
+    def find_by_ek(self, _ek_sha256: bytes) -> Enrolment | None:
+        """Return None."""
+        return None
+
+    def get(self, host_id: str) -> Enrolment:
+        """Raise ``UsageError`` ``enrolment.missing``."""
+        raise enrolment_missing(host_id)
+
+    def all(self) -> tuple[Enrolment, ...]:
+        """Return none."""
+        return ()
+
+    def add(self, _enrolment: Enrolment) -> bool:
+        """Raise ``UnreachableError`` ``store.missing``."""
+        raise self._missing
+
+    def update(self, _old: Enrolment, _new: Enrolment) -> None:
+        """Raise ``UnreachableError`` ``store.missing``."""
+        raise self._missing
+
+    def remove(self, _host_id: str) -> bool:
+        """Return False: the host is not enrolled."""
+        return False
+
+
+def open_enrolments(place: str, *, make: bool = True) -> Enrolments:
     """Return the enrolments at ``place``: the URL of a store, or a folder.
+
+    Args:
+        place: Where.
+        make: Make a store that is not there yet.
 
     Raises:
         UsageError: ``store.url``.
-        UnreachableError: as ``open_store``; a store that is not there yet is made.
+        UnreachableError: as ``open_store``.
     """
     if "://" in place:
-        return SqlEnrolments(open_store(place, make=True))
+        return SqlEnrolments(open_store(place, make=make))
     return EnrolmentStore(place)
+
+
+def peek_enrolments(place: str) -> Enrolments:
+    """Return the enrolments at ``place`` for whoever only looks: a store that is not there has none, and is not made.
+
+    Raises:
+        UsageError: ``store.url``.
+        UnreachableError: as ``open_store``, but for ``store.missing``.
+    """
+    try:
+        return open_enrolments(place, make=False)
+    except UnreachableError as error:
+        if error.code != MISSING:
+            raise
+        return NoEnrolments(error)

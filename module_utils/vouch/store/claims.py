@@ -4,6 +4,9 @@
 A claim is a row with an owner and a time. Whoever holds it renews it before that time; whoever looks for work takes
 rows whose time is over. PostgreSQL lets several look at once (``FOR UPDATE SKIP LOCKED``); SQLite has one writer
 anyway.
+
+No claim is believed that lies further ahead than one can: who made it had a clock that was wrong, and its hosts would
+be nobody's until that time came.
 """
 
 from __future__ import annotations
@@ -11,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .database import Database
 from .tables import WATCHES
 
 NOBODY = ""
+
+CLOCK_SKEW_S = 60
+"""How far the clocks of those that share a store may be apart."""
 
 
 class Watched(NamedTuple):
@@ -27,13 +33,11 @@ class Watched(NamedTuple):
         host_id: Which.
         state: Its state when that was last written (``watch.state``); empty before.
         state_since_s: Since when, Unix seconds.
-        window_until_s: Until when it may be away on purpose; 0 for no such time.
     """
 
     host_id: str
     state: str
     state_since_s: int
-    window_until_s: int
 
 
 class ClaimStore:
@@ -61,7 +65,6 @@ class ClaimStore:
                 "due_at": now_s,
                 "state": "",
                 "state_since": now_s,
-                "window_until": 0,
             }
             for host_id in sorted(set(hosts))
         ]
@@ -72,6 +75,9 @@ class ClaimStore:
     def take(self, hosts: Iterable[str], *, limit: int, now_s: int) -> list[Watched]:
         """Claim up to ``limit`` of ``hosts`` that nobody holds now; return them."""
         wanted = sorted(set(hosts))
+        # Twice, so that one whose hosts are asked less often is not robbed of them.
+        furthest_s = now_s + 2 * self._lease_s + CLOCK_SKEW_S
+        over = or_(WATCHES.c.claimed_until <= now_s, WATCHES.c.claimed_until > furthest_s)
         taken: list[Watched] = []
         with self._database.writing() as connection:
             for at in range(0, len(wanted), 500):
@@ -80,7 +86,7 @@ class ClaimStore:
                     break
                 free = (
                     select(WATCHES)
-                    .where(and_(WATCHES.c.host_id.in_(wanted[at : at + 500]), WATCHES.c.claimed_until <= now_s))
+                    .where(and_(WATCHES.c.host_id.in_(wanted[at : at + 500]), over))
                     .order_by(WATCHES.c.due_at, WATCHES.c.host_id)
                     .limit(left)
                     .with_for_update(skip_locked=True)
@@ -127,23 +133,5 @@ def all_watched(database: Database) -> dict[str, Watched]:
         return {row.host_id: _watched(row) for row in connection.execute(select(WATCHES))}
 
 
-def plan_window(database: Database, host_id: str, *, until_s: int, now_s: int) -> None:
-    """Say that a host may be away until ``until_s``, as an update does before it restarts it; 0 ends that."""
-    with database.writing() as connection:
-        done = connection.execute(update(WATCHES).where(WATCHES.c.host_id == host_id).values(window_until=until_s))
-        if done.rowcount == 0:
-            connection.execute(
-                insert(WATCHES).values(
-                    host_id=host_id,
-                    owner=NOBODY,
-                    claimed_until=0,
-                    due_at=now_s,
-                    state="",
-                    state_since=now_s,
-                    window_until=until_s,
-                )
-            )
-
-
 def _watched(row: object) -> Watched:
-    return Watched(row.host_id, row.state, row.state_since, row.window_until)  # type: ignore[attr-defined]
+    return Watched(row.host_id, row.state, row.state_since)  # type: ignore[attr-defined]

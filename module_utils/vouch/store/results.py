@@ -50,8 +50,10 @@ class ResultStore:
         appraised: Sequence[Appraised] = (),
         *,
         future_s: int = MAX_SAFE_INTEGER,
-    ) -> None:
+    ) -> tuple[bool, ...]:
         """Write standings of one seal, and the appraisals they were taken from; all of them or nothing.
+
+        Returns, for each standing, whether it became its subject's last one.
 
         A standing older than the one that is there is kept, and does not become the subject's last one.
 
@@ -80,10 +82,12 @@ class ResultStore:
                     )
                 )
             seals: dict[bytes, int] = {}
+            became = []
             for standing, item in zip(standings, sealed, strict=True):
                 if item.seal not in seals:
                     seals[item.seal] = _key(connection.execute(insert(SEALS).values(envelope=item.seal)))
-                _add(connection, standing, item, seals[item.seal], future_s)
+                became.append(_add(connection, standing, item, seals[item.seal], future_s))
+        return tuple(became)
 
     def heads(self) -> list[SealedStanding]:
         """Return the last standing of every subject, as stored: nothing of it is verified."""
@@ -182,7 +186,7 @@ def _register(connection: Connection, host_id: str, name: str, at_s: int) -> Non
         ) from None
 
 
-def _add(connection: Connection, standing: Standing, item: SealedStanding, seal_id: int, future_s: int) -> None:
+def _add(connection: Connection, standing: Standing, item: SealedStanding, seal_id: int, future_s: int) -> bool:
     added = _key(
         connection.execute(
             insert(STANDINGS).values(
@@ -209,11 +213,12 @@ def _add(connection: Connection, standing: Standing, item: SealedStanding, seal_
             or_(STANDINGS.c.issued_at <= standing.issued_at_s, STANDINGS.c.issued_at > future_s),
         )
     )
-    connection.execute(
+    moved = connection.execute(
         update(HEADS)
         .where(and_(*(HEADS.c[name] == value for name, value in subject.items()), older.exists()))
         .values(standing_id=added)
     )
+    return moved.rowcount > 0
 
 
 def _unremarkable(connection: Connection, before_s: int) -> Iterator[int]:

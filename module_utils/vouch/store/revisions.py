@@ -118,4 +118,9 @@ def _watches(op: Operations) -> None:
     op.create_index("ix_watches_due_at", "watches", ["due_at"])
 
 
-REVISIONS = (_results, _watches)
+def _no_windows(op: Operations) -> None:
+    """Until when a host may be away stands in its enrolment, with the update that it is for."""
+    op.drop_column("watches", "window_until")
+
+
+REVISIONS = (_results, _watches, _no_windows)

@@ -23,7 +23,7 @@ from .tables import METADATA
 Revision = Callable[[Any], None]
 """A function over Alembic's operations (``revisions``)."""
 
-NEWEST = 2
+NEWEST = 3
 """How many revisions there are. Written down, so that whoever only reads a store need not load what changes one."""
 
 _VERSION = Table(

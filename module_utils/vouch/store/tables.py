@@ -119,7 +119,6 @@ WATCHES = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
     Column("state_since", BigInteger, nullable=False),
-    Column("window_until", BigInteger, nullable=False),
     Index(None, "due_at"),
 )
 """Who watches which host: a claim that runs out by itself."""

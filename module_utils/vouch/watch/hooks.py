@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hooks: somebody is told when a state changes. They may fail; the watch goes on and says so."""
+"""Hooks: somebody is told when a state changes. They may fail; the watch goes on and says so.
+
+A hook is given its time in all, however it spends it, and what it says of its failure is shortened and made printable.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
-import subprocess
-import urllib.error
-import urllib.request
+import socket
+import ssl
+import threading
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UnreachableError, shown
+from ..errors import UnreachableError, UsageError, shown
+from ..port.command import CommandError, run
 from .config import WEBHOOK, Hook
-
-MAX_ANSWER_BYTES = 64 * 1024
-ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-"""All that a command gets of its surroundings."""
 
 
 def call(hook: Hook, event: Mapping[str, Any]) -> None:
@@ -32,46 +35,69 @@ def call(hook: Hook, event: Mapping[str, Any]) -> None:
 
 
 def _post(hook: Hook, body: bytes) -> None:
-    request = urllib.request.Request(  # noqa: S310 - the configuration takes http and https alone
-        hook.url, data=body, headers={"Content-Type": "application/json", "User-Agent": "vouch-watch"}, method="POST"
-    )
     # Whoever wrote the configuration may have put a token into the URL: what failed is named by its host alone.
-    name = request.host
     try:
-        with _OPENER.open(request, timeout=hook.timeout_s) as answer:
-            answer.read(MAX_ANSWER_BYTES)
-    except urllib.error.HTTPError as error:
-        raise UnreachableError(f"webhook {name} answered {error.code}", code="hook.webhook") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise UnreachableError(f"webhook {name}: {shown(reason)}", code="hook.webhook") from None
+        url = urllib.parse.urlsplit(hook.url)
+    except ValueError:
+        raise UnreachableError("webhook: its URL names no host", code="hook.webhook") from None
+    name = url.netloc.rpartition("@")[2]
+    late = threading.Event()
+    try:
+        status = _exchange(url, name, body, hook.timeout_s, late)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = f"took over {hook.timeout_s} s" if late.is_set() else shown(error)
+        raise UnreachableError(f"webhook {shown(name)}: {reason}", code="hook.webhook") from None
+    # Nobody is followed elsewhere: that would hand the event to somebody whom nobody configured.
+    if not 200 <= status < 300:
+        raise UnreachableError(f"webhook {shown(name)} answered {status}", code="hook.webhook")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A webhook that sends us elsewhere is configured wrongly; following it would hand the event to somebody else."""
+def _exchange(url: urllib.parse.SplitResult, name: str, body: bytes, timeout_s: int, late: threading.Event) -> int:
+    """Send a request and return the status of its answer; ``late`` is set when that was cut off."""
+    secure = url.scheme == "https"
+    if not url.hostname:
+        raise ValueError("the URL names no host")
+    port = url.port or (443 if secure else 80)
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(socket.create_connection((url.hostname, port), timeout=timeout_s))
+        # A time limit of a socket is one for each read: who sends a byte now and then would hold a thread for ever. The
+        # second descriptor outlives the wrapping of the first one.
+        guard = stack.enter_context(stream.dup())
+        timer = threading.Timer(timeout_s, _hang_up, (guard, late))
+        timer.daemon = True
+        timer.start()
+        stack.callback(timer.cancel)
+        if secure:
+            context = ssl.create_default_context()
+            stream = stack.enter_context(context.wrap_socket(stream, server_hostname=url.hostname))
+        connection = http.client.HTTPConnection(url.hostname, port, timeout=timeout_s)
+        connection.sock = stream
+        headers = {"Host": name, "Content-Type": "application/json", "User-Agent": "vouch-watch", "Connection": "close"}
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        connection.request("POST", target, body, headers)
+        status = connection.getresponse().status
+        if late.is_set():
+            raise TimeoutError
+        return status
 
-    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
-        """Follow nobody."""
 
-
-_OPENER = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
+def _hang_up(guard: socket.socket, late: threading.Event) -> None:
+    late.set()
+    with contextlib.suppress(OSError):
+        guard.shutdown(socket.SHUT_RDWR)
 
 
 def _run(hook: Hook, body: bytes) -> None:
     try:
-        done = subprocess.run(
-            hook.argv,
-            input=body,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=hook.timeout_s,
-            env=dict(ENVIRONMENT),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise UnreachableError(f"{hook.argv[0]} took over {hook.timeout_s} s", code="hook.command") from None
-    except OSError as error:
-        raise UnreachableError(f"{hook.argv[0]}: {error.strerror}", code="hook.command") from None
-    if done.returncode != 0:
-        words = shown(done.stderr[:200].decode("utf-8", "replace").strip())
-        raise UnreachableError(f"{hook.argv[0]} ended with {done.returncode}: {words}", code="hook.command")
+        run(hook.argv, timeout_s=hook.timeout_s, stdin=body)
+    except CommandError as error:
+        if error.returncode is not None:
+            problem = f"ended with {error.returncode}"
+        elif error.code == "command.timeout":
+            problem = f"took over {hook.timeout_s} s"
+        else:
+            problem = shown(error.message)
+        words = f": {shown(error.stderr_tail)}" if error.stderr_tail else ""
+        raise UnreachableError(f"{shown(hook.argv[0])} {problem}{words}", code="hook.command") from None
+    except (OSError, UsageError) as error:
+        raise UnreachableError(f"{shown(hook.argv[0])}: {shown(error)}", code="hook.command") from None

@@ -23,6 +23,12 @@ class Metrics:
             "vouch_watch_answer_seconds", "From the nonce to the verdict", buckets=BUCKETS_S, registry=registry
         )
         self._violations = Counter("vouch_watch_violations", "Violations that hosts told of", registry=registry)
+        self._strangers = Counter(
+            "vouch_watch_strangers", "Violations told of guests that no evidence had, not believed", registry=registry
+        )
+        self._unasked = Counter(
+            "vouch_watch_unasked", "Questions put off: the enrolments could not be read", registry=registry
+        )
         self._failed_writes = Counter(
             "vouch_watch_store_failures", "Attempts to write to the store that failed", registry=registry
         )
@@ -64,6 +70,14 @@ class Metrics:
     def violation(self) -> None:
         """Count a violation that was pushed."""
         self._violations.inc()
+
+    def stranger(self) -> None:
+        """Count a violation of a guest that the host's evidence does not have."""
+        self._strangers.inc()
+
+    def unasked(self) -> None:
+        """Count a question that was put off because of us."""
+        self._unasked.inc()
 
     def wrote(self, *, now_s: float, waiting: int) -> None:
         """Note a successful write."""

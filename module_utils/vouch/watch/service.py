@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,16 +24,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..appraise.standings import worth
-from ..errors import UnreachableError, UsageError, VouchError
-from ..fleet.appraiser import Answer, Appraisal, Appraiser
+from ..errors import UnreachableError, VouchError
+from ..fleet.appraiser import Appraiser
 from ..model.enrolment import Enrolment
-from ..model.merkle import NONCE_BYTES
 from ..port.clock import Clock
 from ..port.hostlink import HostLink
 from ..store.anyenrolments import Enrolments
 from ..store.claims import ClaimStore, Watched
 from ..store.events import Event
 from . import hooks
+from .asking import Asker
 from .config import Hook, WatchConfig, WatchedHost
 from .desk import Appraised, Desk, Note
 from .metrics import Metrics
@@ -44,6 +45,9 @@ WRITE_EVERY_S = 1.0
 TICK_EVERY_S = 1.0
 STORE_PAUSE_S = 5.0
 RESUBSCRIBE_S = 5.0
+PAUSE_S = 1.0
+"""Between two questions to one host. A violation counts from the next second on: an answer before that is no news."""
+
 CLAIMS_PER_LEASE = 4
 HOOK_THREADS = 4
 
@@ -86,6 +90,7 @@ class _Care:
         self.wake = asyncio.Event()
         self.ended = threading.Event()
         self.link: HostLink | None = None
+        self.host_key = ""
         self.task: asyncio.Task[None] | None = None
         self.listener: threading.Thread | None = None
 
@@ -104,6 +109,8 @@ class Watch:
         self._hooking = ThreadPoolExecutor(HOOK_THREADS, thread_name_prefix="hook")
         self._hook_tasks: set[asyncio.Task[None]] = set()
         self._write_now = asyncio.Event()
+        self._asker = Asker(parts.appraiser, parts.enrolments, parts.clock)
+        self._enrolments_away = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until ``stop`` is set; then write what waits and give the claims back.
@@ -133,9 +140,6 @@ class Watch:
                 held = await self._in(self._writing, claims.renew, now_s=now_s)
                 for host_id in set(self._cares) - set(held):
                     self._drop(host_id)
-                for host_id, watched in held.items():
-                    if host_id in self._cares:
-                        self._cares[host_id].ward.window_until_s = watched.window_until_s
                 await self._take(group, [item for item in held.values() if item.host_id not in self._cares])
             except UnreachableError as error:
                 self._parts.say(f"claims: {error}")
@@ -153,8 +157,7 @@ class Watch:
             host = self._hosts.get(watched.host_id)
             if host is None or watched.host_id in self._cares:
                 continue
-            care = _Care(Ward(host, known=watched.state, now_s=self._now_s()))
-            care.ward.window_until_s = watched.window_until_s
+            care = _Care(Ward(host, known=watched.state, since_s=watched.state_since_s, now_s=self._now_s()))
             self._cares[host.host_id] = care
             care.task = group.create_task(self._look_after(care))
 
@@ -171,22 +174,36 @@ class Watch:
     # One host
 
     async def _look_after(self, care: _Care) -> None:
-        delay_s = self._schedule.first_s(self._chance())
+        delay_s, asked_s = self._schedule.first_s(self._chance()), 0.0
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(care.wake.wait(), delay_s)
+            await wait(care.wake, delay_s)
+            # However much a host tells, it is not asked more often than this.
+            await asyncio.sleep(max(0.0, asked_s + PAUSE_S - self._parts.clock.monotonic_s()))
             care.wake.clear()
-            await self._attest(care)
+            asked_s = self._parts.clock.monotonic_s()
+            if not await self._attest(care):
+                delay_s = min(STORE_PAUSE_S, self._config.interval_s)
+                continue
             delay_s = self._schedule.next_s(self._chance(), failures=care.ward.failures)
             state = care.ward.state
             due_at_s = self._now_s() + int(delay_s)
             self._parts.desk.put_note(Note(care.ward.host.host_id, state.state, state.since_s, due_at_s))
 
-    async def _attest(self, care: _Care) -> None:
-        """Ask one host with a fresh nonce, and take what comes of it."""
+    async def _attest(self, care: _Care) -> bool:
+        """Ask one host, and take what comes of it; False: nothing did, because of us."""
         clock, host = self._parts.clock, care.ward.host
         began_s = clock.monotonic_s()
-        appraisal, before = await self._in(self._asking, self._ask, care)
+        try:
+            appraisal, before = await self._in(
+                self._asking, self._asker.ask, host, functools.partial(self._connect, care)
+            )
+        except UnreachableError as error:
+            self._parts.metrics.unasked()
+            if not self._enrolments_away:
+                self._parts.say(f"enrolments: {error}; no host is asked, and nothing is said about any")
+            self._enrolments_away = True
+            return False
+        self._enrolments_away = False
         mono_s = clock.monotonic_s()
         self._tell(care.ward.appraised(appraisal, before, now_s=self._now_s(), mono_s=mono_s))
         self._parts.desk.put(Appraised(host.name, appraisal, before))
@@ -197,33 +214,15 @@ class Watch:
         self._count_guests(care)
         if self._config.subscribe and before is not None and (care.listener is None or not care.listener.is_alive()):
             self._listen(care)
+        return True
 
-    def _ask(self, care: _Care) -> tuple[Appraisal, Enrolment | None]:
-        """Ask and appraise; runs in a thread. Whatever stands in the way is a result too: not proven."""
-        parts, host = self._parts, care.ward.host
-        enrolment: Enrolment | None = None
-        answer: Answer | UnreachableError
-        asked_at_s = self._now_s()
-        try:
-            enrolment = parts.enrolments.find(host.host_id)
-            if enrolment is None:
-                raise UnreachableError(f"{host.name} is not enrolled", code="enrolment.missing")
-            if care.link is None:
-                care.link = parts.links(host, enrolment.ssh_host_key)
-            nonce = parts.clock.random_bytes(NONCE_BYTES)
-            offset = enrolment.ima.offset_bytes if enrolment.ima is not None else 0
-            found = care.link.ask(nonce, parts.appraiser.policy.pcrs, ima_offset=offset)
-            answer = Answer(evidence=found.data, nonce=nonce, channel_key=found.channel_key, asked_at_s=asked_at_s)
-        except UnreachableError as error:
-            answer = error
-        except UsageError as error:
-            answer = UnreachableError(error.message, code=error.code)
-        try:
-            return parts.appraiser.appraise(host.host_id, answer, enrolment, now_s=self._now_s()), enrolment
-        except UsageError as error:
-            # The clock was set back between question and answer.
-            refused = UnreachableError(error.message, code=error.code)
-            return parts.appraiser.appraise(host.host_id, refused, enrolment, now_s=self._now_s()), enrolment
+    def _connect(self, care: _Care, known: Enrolment) -> HostLink:
+        if care.link is None or care.host_key != known.ssh_host_key:
+            if care.link is not None:  # The host was installed and enrolled again.
+                care.link.close()
+            care.link = self._parts.links(care.ward.host, known.ssh_host_key)
+            care.host_key = known.ssh_host_key
+        return care.link
 
     # What hosts tell
 
@@ -237,21 +236,29 @@ class Watch:
     def _subscribe(self, care: _Care, loop: asyncio.AbstractEventLoop) -> None:
         """Hand on what a host tells; runs in a thread of its own until the host is dropped."""
         while not care.ended.is_set() and care.link is not None:
+            heard = False
             try:
                 for event in care.link.events():
+                    heard = True
                     if care.ended.is_set():
                         return
                     if event is not None and not _hand(loop, self._told, care, dict(event)):
                         return
             except VouchError:
-                # That the host is away is for the next question to find.
-                if not _hand(loop, care.wake.set):
+                # That the host went away is for a question to find at once; that it is still away, in its time.
+                if heard and not _hand(loop, care.wake.set):
                     return
             care.ended.wait(RESUBSCRIBE_S)
 
     def _told(self, care: _Care, event: dict[str, object]) -> None:
         violation = read_violation(event)
         if violation is None or care.ended.is_set():
+            return
+        if not care.ward.knows(violation.guest):
+            self._parts.metrics.stranger()
+            if care.ward.stranger():
+                self._parts.say(f"{care.ward.host.name}: told of a guest that its evidence does not have: asked again")
+                care.wake.set()
             return
         standing, changes = care.ward.pushed(violation, now_s=self._now_s(), ttl_s=self._parts.appraiser.policy.ttl_s)
         if standing is None:
@@ -273,8 +280,7 @@ class Watch:
     async def _write(self) -> None:
         desk, metrics = self._parts.desk, self._parts.metrics
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._write_now.wait(), WRITE_EVERY_S)
+            await wait(self._write_now, WRITE_EVERY_S)
             self._write_now.clear()
             try:
                 if await self._in(self._writing, desk.write, now_s=self._now_s()):
@@ -345,6 +351,13 @@ class Watch:
 
     def _chance(self) -> float:
         return int.from_bytes(self._parts.clock.random_bytes(4), "big") / 2**32
+
+
+async def wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, at most so long. ``asyncio.wait_for`` would swallow a cancellation now and then (gh-86296)."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _hand(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *args: object) -> bool:

@@ -6,7 +6,7 @@ state         means
 ============  ======================================================================================
 fresh         its last evidence was accepted, and still counts
 rebooted      the same, and it booted since the evidence before, outside any planned time
-failed        its last evidence was refused
+failed        its last evidence was refused; also while it could not be asked since
 unreachable   it could not be asked
 updating      it could not be asked, within a time that was planned for that
 expired       its last accepted evidence stopped to count, and nothing came since
@@ -46,9 +46,9 @@ class HostState:
     counts_until_mono_s: float = 0.0
 
 
-def start(*, now_s: int) -> HostState:
-    """Return the state of a host that was not asked yet: whatever was known elsewhere counts for nothing."""
-    return HostState(state=EXPIRED, since_s=now_s)
+def start(*, now_s: int, known: str = "", since_s: int = 0) -> HostState:
+    """Return the state of a host that was not asked yet: of what was known elsewhere, only a failure counts."""
+    return HostState(state=FAILED, since_s=since_s) if known == FAILED else HostState(state=EXPIRED, since_s=now_s)
 
 
 def after_result(
@@ -74,7 +74,8 @@ def after_result(
     """
     planned = now_s < window_until_s
     if verdict is Verdict.NONE:
-        return _moved(before, UPDATING if planned else UNREACHABLE, now_s)
+        # Silence takes no refusal back: who was found out must not get away with being away.
+        return before if before.state == FAILED else _moved(before, UPDATING if planned else UNREACHABLE, now_s)
     if verdict is Verdict.CONTRAINDICATED:
         return _moved(before, FAILED, now_s)
     moved = _moved(before, REBOOTED if rebooted and not planned else FRESH, now_s)

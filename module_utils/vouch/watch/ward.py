@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..appraise.standings import pushed_standing, standings_of
+from ..appraise.standings import CLOCK_SKEW_S, pushed_standing, standings_of
 from ..fleet.appraiser import Appraisal
 from ..model.enrolment import Enrolment
 from ..model.finding import Verdict
-from ..model.standing import Standing
+from ..model.standing import PUSHED, Standing
 from .config import WatchedHost
 from .pushed import PushedViolation
 from .state import HostState, after_result, after_time, start
 
 HOST = "host"
-MAX_TOLD = 64
-"""Guests of one host whose violations are taken between two appraisals; the next appraisal has the others."""
+ACCEPTED = (Verdict.AFFIRMING, Verdict.WARNING)
 
 
 class Change(NamedTuple):
@@ -45,18 +44,20 @@ class Ward:
     Args:
         host: From the configuration.
         known: State that the process before this one wrote down; finding the same again is no news.
+        since_s: Since when it was in that state, Unix seconds.
         now_s: Unix seconds.
     """
 
-    def __init__(self, host: WatchedHost, *, known: str = "", now_s: int) -> None:
+    def __init__(self, host: WatchedHost, *, known: str = "", since_s: int = 0, now_s: int) -> None:
         self.host = host
         self._known = known
-        self.state: HostState = start(now_s=now_s)
-        self.window_until_s = 0
+        self.state: HostState = start(now_s=now_s, known=known, since_s=since_s)
         self.failures = 0
         self.standings: tuple[Standing, ...] = ()
         self._verdicts: dict[str, str] = {}
+        self._guests: frozenset[str] = frozenset()
         self._told: set[str] = set()
+        self._strangers = False
 
     def appraised(
         self, appraisal: Appraisal, before: Enrolment | None, *, now_s: int, mono_s: float
@@ -68,20 +69,40 @@ class Ward:
             self.state,
             result.verdict,
             rebooted=_rebooted(before, appraisal.enrolment),
-            window_until_s=max(self.window_until_s, _update_until_s(before)),
+            window_until_s=_update_until_s(before),
             expires_at_s=result.expires_at_s,
             now_s=now_s,
             mono_s=mono_s,
         )
-        self.standings = standings_of(result, self.host.name)
-        self._told.clear()
+        found = standings_of(result, self.host.name)
+        # What was told after the question was put outranks the answer here as it does in the store (store.results).
+        newer = range(result.issued_at_s + 1, now_s + CLOCK_SKEW_S + 1)
+        kept = {item.guest: item for item in self.standings if item.stage == PUSHED and item.issued_at_s in newer}
+        self.standings = (*(item for item in found if item.guest not in kept), *kept.values())
+        self._told, self._strangers = set(kept), False
+        if result.verdict in ACCEPTED:
+            self._guests = frozenset(item.guest for item in result.guests)
+            present = {_subject(item) for item in self.standings}
+            self._verdicts = {name: verdict for name, verdict in self._verdicts.items() if name in present}
         return (*self._moved(state, now_s), *self._judged(self.standings, now_s))
+
+    def knows(self, guest: str) -> bool:
+        """Say whether the last accepted evidence of the host speaks of that guest."""
+        return guest in self._guests
+
+    def stranger(self) -> bool:
+        """Take note that the host told of a guest it does not have; say whether that is news since its last answer."""
+        news, self._strangers = not self._strangers, True
+        return news
 
     def pushed(
         self, violation: PushedViolation, *, now_s: int, ttl_s: int
     ) -> tuple[Standing | None, tuple[Change, ...]]:
-        """Take a violation that the host told of; return the standing to write, None for no news, and changes."""
-        if violation.guest in self._told or len(self._told) >= MAX_TOLD:
+        """Take a violation that the host told of; return the standing to write, None for no news, and changes.
+
+        Only a guest that the host is known to have can get a standing that way: names could be made up without end.
+        """
+        if violation.guest in self._told or not self.knows(violation.guest):
             return None, ()
         self._told.add(violation.guest)
         # A second ahead: an answer to a question of this very second may be from before the violation.
@@ -111,7 +132,7 @@ class Ward:
     def _judged(self, standings: tuple[Standing, ...], now_s: int) -> tuple[Change, ...]:
         changes = []
         for item in standings:
-            subject = f"guest:{item.guest}" if item.guest else HOST
+            subject = _subject(item)
             before = self._verdicts.get(subject, "")
             # That all is well after a start is no news.
             if before != item.verdict.value and (before or item.verdict is not Verdict.AFFIRMING):
@@ -121,6 +142,10 @@ class Ward:
 
     def _change(self, at_s: int, subject: str, kind: str, before: str, after: str, reasons: tuple[str, ...]) -> Change:
         return Change(at_s, self.host.name, self.host.host_id, subject, kind, before, after, reasons)
+
+
+def _subject(standing: Standing) -> str:
+    return f"guest:{standing.guest}" if standing.guest else HOST
 
 
 def _update_until_s(known: Enrolment | None) -> int:

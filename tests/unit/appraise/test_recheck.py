@@ -295,6 +295,12 @@ def test_an_unreached_result_without_a_reason() -> None:
     assert caught.value.code == "bundle.context.mismatch"
 
 
+def test_an_unreached_result_with_a_long_reason() -> None:
+    parts = Site().parts({**UNREACHED, "message": "no route\n" * 1000})
+    found = check(parts)
+    assert (codes(found), found.outcome) == ([], Outcome.REFUSED)
+
+
 def test_parts_that_were_not_used() -> None:
     extra = sign_guest_package(PACKAGE, generate_private_key())
     found = check({**good(), f"packages/{sha256(extra).hex()}.json": extra})

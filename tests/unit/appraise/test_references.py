@@ -20,7 +20,7 @@ def prove(references: References, host: SimHost, **changes: object) -> object:
     assert host.roti is not None
     return references.install_proof(
         host.roti,
-        reference=references.find(host.release_id),
+        release=references.signed(host.release_id),
         ak=check_ak_public(host.tpm.public),
         known=replace(host.enrolment, **changes),  # type: ignore[arg-type]
     )
@@ -43,6 +43,23 @@ def test_a_release_that_predicts_another_pcr_4_than_we_do() -> None:
     with pytest.raises(EvidenceError) as caught:
         references.find(release_id(envelope))
     assert (caught.value.code, caught.value.findings[0].subject) == ("release.malformed", "pcr:4")
+
+
+def test_what_a_host_ran_before_is_known_without_its_files() -> None:
+    host = SimHost()
+    policy = SimAppraiser(host=host).policy
+    forged = host.release.forged()
+    for references in (
+        References(policy, [], former=[host.installed, forged]),
+        References(policy, [(host.installed, b"x\n"), (forged, b"")]),
+    ):
+        assert references.signed(host.release_id).release_id == host.release_id
+        for wanted, code in ((release_id(forged), "envelope.signature.invalid"), (bytes(32), "release.unknown")):
+            with pytest.raises(EvidenceError) as caught:
+                references.signed(wanted)
+            assert caught.value.code == code
+        with pytest.raises(EvidenceError):
+            references.find(host.release_id)
 
 
 def test_a_proof_is_checked_once() -> None:

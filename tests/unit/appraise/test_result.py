@@ -104,3 +104,15 @@ def test_findings_keep_their_places() -> None:
     finding = Finding(code="ima.violation", severity=Severity.DENY, subject="pcr:10", where=where)
     result = replace(good(), findings=(finding,), verdict=Verdict.CONTRAINDICATED)
     assert AttestationResult.from_bytes(result.to_bytes()).findings == (finding,)
+
+
+@pytest.mark.parametrize("message", ["", "x" * 1024, "x" * 1025, "\u00e9" * 5000, "a\ud800b", "two\nlines"])
+@pytest.mark.parametrize("code", ["ssh.connect", "", "c" * 200])
+def test_whatever_stood_in_the_way_the_result_can_be_read(message: str, code: str) -> None:
+    error = UnreachableError(message, code=code)
+    result = unreachable_result(good().host_id, error, policy_digest=bytes(32), issued_at_s=5, ttl_s=60)
+    assert AttestationResult.from_bytes(result.to_bytes()) == result
+    (reason,) = result.findings
+    assert reason.actual is not None
+    again = UnreachableError(reason.actual, code=reason.code)
+    assert unreachable_result(good().host_id, again, policy_digest=bytes(32), issued_at_s=5, ttl_s=60) == result

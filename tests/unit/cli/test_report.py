@@ -11,10 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy
-from ansible.module_utils.vouch.appraise.result import AttestationResult
-from ansible.module_utils.vouch.cli.report import DONE, FALSE, UNUSABLE, main
+from ansible.module_utils.vouch.appraise.result import AttestationResult, unreachable_result
+from ansible.module_utils.vouch.cli.report import DONE, FALSE, UNUSABLE, _fleet, _parser, main
+from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.fleet.recorder import Found, Recorder
 from ansible.module_utils.vouch.make.sign import public_pem
+from ansible.module_utils.vouch.report.standing import standing_of
+from ansible.module_utils.vouch.store.claims import ClaimStore
 from ansible.module_utils.vouch.store.schema import open_store
 from ansible.module_utils.vouch.store.sqlenrolments import SqlEnrolments
 
@@ -65,6 +68,62 @@ def test_a_page_of_the_store(site: Site) -> None:
     assert "<b>h1</b>" not in text
     assert site.result.release_name is not None
     assert site.result.release_name in text
+
+
+def _word(site: Site) -> str:
+    """Return the word that the page has for the host."""
+    chosen = _parser().parse_args([site.url, "--key", f"{site.folder}/key.pub", "--output", "x"])
+    (host,) = _fleet(chosen, int(time.time())).hosts
+    assert site.run()[0] == DONE
+    word = standing_of(host, int(time.time())).word
+    assert word in site.page.read_text()
+    return word
+
+
+def _watched(site: Site, state: str) -> None:
+    claims = ClaimStore(site.database, "one", lease_s=60)
+    claims.register([site.result.host_id], now_s=0)
+    claims.take([site.result.host_id], limit=1, now_s=0)
+    claims.note_all([(site.result.host_id, state, 0, 0)])
+
+
+def _silent(site: Site) -> None:
+    now_s = int(time.time())
+    gone = unreachable_result(
+        site.result.host_id,
+        UnreachableError("no route", code="ssh.connect"),
+        policy_digest=bytes(32),
+        issued_at_s=now_s,
+        ttl_s=60,
+    )
+    Recorder(site.database, KEY).record([Found(name="<b>h1</b>", result=gone)], now_s=now_s)
+
+
+@pytest.mark.parametrize(
+    ("state", "word"), [("fresh", "affirming"), ("rebooted", "rebooted"), ("failed", "affirming"), ("", "affirming")]
+)
+def test_how_the_watch_came_to_a_good_result(site: Site, state: str, word: str) -> None:
+    _watched(site, state)
+    assert _word(site) == word
+
+
+@pytest.mark.parametrize(
+    ("state", "until_s", "word"),
+    [
+        ("unreachable", 0, "unreachable"),
+        ("updating", 0, "unreachable"),
+        ("updating", 600, "updating"),
+        ("failed", 600, "failed"),
+        ("rebooted", 0, "unreachable"),
+    ],
+)
+def test_how_a_host_came_to_be_silent(site: Site, state: str, until_s: int, word: str) -> None:
+    enrolments = SqlEnrolments(site.database)
+    known = enrolments.get(site.result.host_id)
+    enrolments.update(known, known.expecting(b"\x09" * 32, until_s=int(time.time()) + until_s))
+    _silent(site)
+    _watched(site, state)
+    assert _word(site) == word
 
 
 def test_only_some_hosts(site: Site) -> None:

@@ -55,6 +55,31 @@ def test_a_result_with_its_bundle(database: Database, tmp_path: pathlib.Path, go
     assert bundles.read(kept.bundle) == write_bundle(parts)
 
 
+def test_older_news_is_no_event_and_each_change_of_one_batch_is_one(
+    database: Database, good: AttestationResult
+) -> None:
+    recorder = Recorder(database, KEY)
+    pushed = standing(
+        1,
+        "web",
+        host_id=good.host_id,
+        name="h1",
+        verdict=Verdict.CONTRAINDICATED,
+        issued_at_s=NOW_S + 5,
+        expires_at_s=NOW_S + 60,
+    )
+    recorder.record_standings([pushed], now_s=NOW_S)
+    older = pushed._replace(verdict=Verdict.AFFIRMING, issued_at_s=NOW_S)
+    recorder.record_standings([older], now_s=NOW_S)
+    later = [
+        pushed._replace(verdict=verdict, issued_at_s=NOW_S + 6 + at)
+        for at, verdict in enumerate((Verdict.WARNING, Verdict.WARNING, Verdict.AFFIRMING))
+    ]
+    recorder.record_standings(later, now_s=NOW_S)
+    told = [event.code for event in EventStore(database).of_host(good.host_id)]
+    assert told == ["affirming", "warning", "contraindicated"]
+
+
 def test_only_news_is_an_event(database: Database, good: AttestationResult) -> None:
     recorder = Recorder(database, KEY)
     later = dataclasses.replace(good, issued_at_s=good.issued_at_s + 10, expires_at_s=good.expires_at_s + 10)

@@ -287,3 +287,10 @@ def test_enrolments_may_be_in_the_store(controller: Controller) -> None:
     assert controller.run(enrolments=url)["changed"]
     assert not controller.run(enrolments=url)["changed"]
     assert SqlEnrolments(open_store(url)).get(controller.host.host_id).unpinned == ()
+
+
+def test_check_mode_makes_no_store(controller: Controller) -> None:
+    url = f"sqlite:///{controller.folder}/none/store.db"
+    done = controller.run(enrolments=url, store=url, _ansible_check_mode=True)
+    assert done["row"]["reasons"] == ["ak.unknown"]
+    assert not (controller.folder / "none").exists()

@@ -106,3 +106,16 @@ def test_an_unknown_host_is_not_enrolled(run: Callable[..., dict[str, Any]], tmp
     assert run(vouch_enroll, state="activated", secret="AA==", **options)["code"] == "challenge.missing"
     assert run(vouch_enroll, state="info", directory=str(tmp_path), host_id="x")["code"] == "enrolment.host-id"
     assert run(vouch_enroll, state="challenged", **options)["failed"]
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [("info", {"enrolled": False}), ("absent", {"changed": False}), ("activated", {"changed": True})],
+)
+def test_check_mode_makes_no_store_of_enrolments(
+    run: Callable[..., dict[str, Any]], tmp_path: Any, state: str, found: dict[str, Any]
+) -> None:
+    place = {"directory": f"sqlite:///{tmp_path}/none/x.db", "pending": f"{tmp_path}/pending", "host_id": HOST_ID}
+    done = run(vouch_enroll, state=state, secret="AA==", **place, _ansible_check_mode=True)
+    assert found.items() <= done.items()
+    assert not (tmp_path / "none").exists()

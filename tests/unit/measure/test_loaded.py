@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.vouch.measure import loaded as loaded_module
 from ansible.module_utils.vouch.measure.loaded import check_loaded
 from ansible.module_utils.vouch.measure.memory import PAGE_BYTES, GuestMemoryError
 
@@ -25,8 +27,8 @@ class Copies:
     def __init__(self) -> None:
         self.kept: dict[bytes, bytes] = {}
 
-    def get(self, digest: bytes) -> bytearray | None:
-        return bytearray(self.kept[digest]) if digest in self.kept else None
+    def get(self, digest: bytes) -> io.BytesIO | None:
+        return io.BytesIO(self.kept[digest]) if digest in self.kept else None
 
     def keep(self, digest: bytes, parts: Iterable[bytes | bytearray | memoryview]) -> None:
         self.kept[digest] = b"".join(parts)
@@ -78,6 +80,18 @@ def test_one_byte_changed(kind: str, known: bool) -> None:
     (found,) = check_loaded(guest, profile, copies)
     assert (found.code, found.subject) == ("guest.load.changed", "kernel text")
     assert (profile.regions["text"].sha256 in copies.kept) == known
+
+
+def test_a_copy_that_is_cut_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it matter in how many parts a region is compared."""
+    monkeypatch.setattr(loaded_module, "CHUNK_PAGES", 2)
+    guest, profile = loaded("pv")
+    copies, digest = Copies(), profile.regions["text"].sha256
+    for _ in range(2):
+        assert list(check_loaded(guest, profile, copies)) == []
+    copies.kept[digest] = copies.kept[digest][:-1]
+    guest.ram[bytes(guest.ram).rindex(CONTENT["text"][-64:]) + 63] ^= 1
+    assert [found.subject for found in check_loaded(guest, profile, copies)] == ["kernel text"]
 
 
 def test_bytes_behind_the_last_are_nobodys() -> None:

@@ -14,12 +14,14 @@ from ansible.module_utils.vouch.errors import ParseError, UsageError
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.parse import bundle as reader
-from ansible.module_utils.vouch.parse.bundle import bundle_index, parse_bundle, parts_digest
+from ansible.module_utils.vouch.parse.bundle import bundle_index, former_name, parse_bundle, parts_digest
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.indexedtar import INDEX, header
 
 PACKAGE = b"package"
 PACKAGE_NAME = f"packages/{sha256(PACKAGE).hex()}.json"
+FORMER = b"former release"
+FORMER_NAME = former_name(sha256(FORMER))
 PARTS = {
     "context.json": b"{}",
     "policy.json": b"p" * 512,
@@ -28,6 +30,7 @@ PARTS = {
     "manifest": b"m",
     "evidence.json": b"e" * 20_000,
     PACKAGE_NAME: PACKAGE,
+    FORMER_NAME: FORMER,
 }
 GOOD = write_bundle(PARTS)
 

@@ -106,7 +106,7 @@ def test_a_history_is_bounded_and_the_newest_is_kept() -> None:
 def test_the_last_sample_is_what_the_fleet_says_now() -> None:
     made = fleet(*hosts())
     now = {lane.verdict: lane.counts[-1] for lane in lanes_of(made.hosts, window_of(made))}
-    assert now == {Verdict.AFFIRMING: 3, Verdict.WARNING: 1, Verdict.CONTRAINDICATED: 2}
+    assert now == {Verdict.AFFIRMING: 4, Verdict.WARNING: 1, Verdict.CONTRAINDICATED: 2}
 
 
 @given(

@@ -37,7 +37,7 @@ def test_each_kind_has_its_word(name: str) -> None:
 
 def test_every_state_has_a_word() -> None:
     assert {standing_of(dataclasses.replace(KINDS["xen-12"], state=state), NOW_S).word for state in STATES} == {
-        *(set(STATES) - {"fresh"})
+        *(set(STATES) - {"fresh", "rebooted"})
     }
     assert set(STATES) - {"fresh"} <= set(STANDINGS)
 
@@ -47,7 +47,7 @@ def test_no_state_makes_an_old_result_count(state: str) -> None:
     host = dataclasses.replace(KINDS["xen-01"], state=state)
     after_s = NOW_S + TTL_S
     assert not is_current(host, after_s)
-    assert standing_of(host, after_s).word == ("expired" if state == "fresh" else state)
+    assert standing_of(host, after_s).word == ("expired" if state in ("fresh", "rebooted") else state)
     assert not runs_refused(dataclasses.replace(KINDS["xen-03"], state=state), after_s)
 
 
@@ -57,7 +57,7 @@ def test_a_result_counts_up_to_its_last_second() -> None:
     assert standing_of(host, NOW_S + TTL_S).word == "expired"
 
 
-@pytest.mark.parametrize("state", sorted(set(STATES) - {"fresh", "failed"}))
+@pytest.mark.parametrize("state", sorted(set(STATES) - {"fresh", "rebooted", "failed"}))
 def test_no_other_state_lets_a_result_count(state: str) -> None:
     assert not is_current(dataclasses.replace(KINDS["xen-01"], state=state), NOW_S)
 
@@ -73,6 +73,13 @@ def test_fresh_without_an_answer_is_not_fresh(changes: dict[str, object], word: 
     host = dataclasses.replace(KINDS["xen-01"], **changes)  # type: ignore[arg-type]
     assert standing_of(host, NOW_S).word == word
     assert not is_current(host, NOW_S)
+
+
+def test_a_host_that_booted_is_never_better_than_its_result() -> None:
+    assert is_current(KINDS["xen-09"], NOW_S)
+    assert standing_of(dataclasses.replace(KINDS["xen-04"], state="rebooted"), NOW_S).word == "rebooted"
+    assert standing_of(dataclasses.replace(KINDS["xen-05"], state="rebooted"), NOW_S).word == "contraindicated"
+    assert standing_of(dataclasses.replace(KINDS["xen-12"], state="rebooted"), NOW_S).word == "none"
 
 
 def test_a_failed_host_whose_evidence_is_refused_says_so() -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from ansible.module_utils.vouch.store.claims import ClaimStore, all_watched, plan_window
+from ansible.module_utils.vouch.store.claims import CLOCK_SKEW_S, ClaimStore, all_watched
 from ansible.module_utils.vouch.store.database import Database
 from ansible.module_utils.vouch.store.schema import open_store
 
@@ -68,14 +68,14 @@ def test_only_the_own_hosts_are_taken(database: Database) -> None:
     assert one.take([host_id(99)], limit=100, now_s=NOW_S) == []
 
 
-def test_a_planned_window(database: Database) -> None:
-    plan_window(database, HOSTS[0], until_s=NOW_S + 300, now_s=NOW_S)
-    one = claims(database, "one")
-    one.register(HOSTS, now_s=NOW_S)
-    taken = {item.host_id: item.window_until_s for item in one.take(HOSTS, limit=100, now_s=NOW_S)}
-    assert taken[HOSTS[0]] == NOW_S + 300
-    plan_window(database, HOSTS[0], until_s=0, now_s=NOW_S)
-    assert one.renew(now_s=NOW_S)[HOSTS[0]].window_until_s == 0
+def test_a_claim_of_a_clock_far_ahead_is_free(database: Database) -> None:
+    wrong, other = claims(database, "wrong"), claims(database, "other")
+    wrong.register(HOSTS, now_s=NOW_S)
+    wrong.take(HOSTS[:5], limit=100, now_s=NOW_S + 86_400)
+    wrong.take(HOSTS[5:], limit=100, now_s=NOW_S + LEASE_S + CLOCK_SKEW_S)
+    found = {item.host_id for item in other.take(HOSTS, limit=100, now_s=NOW_S)}
+    assert found == set(HOSTS[:5]), "a clock that is a little ahead keeps its hosts"
+    assert set(other.renew(now_s=NOW_S)) == found
 
 
 def test_many_that_take_at_once_share(store_url: str) -> None:

@@ -55,8 +55,9 @@ def test_what_is_put_is_read_and_still_sealed(store: ResultStore) -> None:
 
 def test_the_newest_is_the_last_one_whatever_the_order(store: ResultStore) -> None:
     new = standing(1, issued_at_s=NOW_S + 10, verdict=Verdict.CONTRAINDICATED)
-    store.put(sealed(new))
-    store.put(sealed(standing(1)))
+    assert store.put(sealed(new)) == (True,)
+    assert store.put(sealed(standing(1), standing(2))) == (False, True)
+    store.remove_host(host_id(2))
     assert read(store.heads()) == [new]
     again = standing(1, issued_at_s=NOW_S + 10, verdict=Verdict.AFFIRMING)
     store.put(sealed(again))

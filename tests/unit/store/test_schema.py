@@ -51,6 +51,17 @@ def test_an_older_store_waits_for_its_upgrade(store_url: str) -> None:
     database.close()
 
 
+def test_an_upgrade_keeps_the_watched_hosts(store_url: str) -> None:
+    database = Database(store_url, make=True)
+    upgrade(database, REVISIONS[:2])
+    _change("INSERT INTO watches VALUES ('h1', 'one', 7, 8, 'failed', 9, 10)")(database)
+    upgrade(database)
+    with database.reading() as connection:
+        (row,) = connection.execute(sqlalchemy.text("SELECT * FROM watches"))
+    assert tuple(row) == ("h1", "one", 7, 8, "failed", 9)
+    database.close()
+
+
 def _change(*statements: str) -> Callable[[Database], None]:
     def change(database: Database) -> None:
         with database.writing() as connection:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 from ansible.module_utils.vouch.errors import UnreachableError, UsageError
 from ansible.module_utils.vouch.model.enrolment import Enrolment
-from ansible.module_utils.vouch.store.anyenrolments import open_enrolments
+from ansible.module_utils.vouch.store.anyenrolments import open_enrolments, peek_enrolments
 from ansible.module_utils.vouch.store.database import Database
 from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 from ansible.module_utils.vouch.store.schema import open_store
@@ -129,3 +129,20 @@ def test_a_damaged_row_is_an_error(database: Database) -> None:
 def test_a_place_is_a_folder_or_a_store(tmp_path: pathlib.Path) -> None:
     assert isinstance(open_enrolments(str(tmp_path / "folder")), EnrolmentStore)
     assert isinstance(open_enrolments(f"sqlite:///{tmp_path}/x.db"), SqlEnrolments)
+    assert isinstance(peek_enrolments(f"sqlite:///{tmp_path}/x.db"), SqlEnrolments)
+
+
+def test_who_only_looks_makes_no_store(tmp_path: pathlib.Path) -> None:
+    url = f"sqlite:///{tmp_path}/none/x.db"
+    with pytest.raises(UnreachableError, match=r"store\.missing"):
+        open_enrolments(url, make=False)
+    seen = peek_enrolments(url)
+    one = enrolment(1)
+    assert (seen.find(one.host_id), seen.find_by_ek(one.ek_sha256), seen.all()) == (None, None, ())
+    assert not seen.remove(one.host_id)
+    with pytest.raises(UsageError, match=r"enrolment\.missing"):
+        seen.get(one.host_id)
+    for change in (lambda: seen.add(one), lambda: seen.update(one, one)):
+        with pytest.raises(UnreachableError, match=r"store\.missing"):
+            change()
+    assert not (tmp_path / "none").exists()

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import http.server
+import itertools
 import json
 import pathlib
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -80,6 +85,94 @@ def test_a_webhook_that_is_not_there() -> None:
         call(webhook(1), EVENT)
     assert caught.value.code == "hook.webhook"
     assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def dripping() -> Iterator[Callable[[bytes], int]]:
+    """Start a server that sends something byte by byte, slowly and for ever; gives its port."""
+    ended = threading.Event()
+    servers: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def serve(server: socket.socket, text: bytes) -> None:
+        with contextlib.suppress(OSError):
+            peer, _ = server.accept()
+            with peer:
+                for at in itertools.count():
+                    peer.sendall(text[at % len(text) :][:1])
+                    if ended.wait(0.1):
+                        return
+
+    def start(text: bytes) -> int:
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+        threads.append(threading.Thread(target=serve, args=(server, text)))
+        threads[-1].start()
+        return int(server.getsockname()[1])
+
+    yield start
+    ended.set()
+    for thread in threads:
+        thread.join()
+    for server in servers:
+        server.close()
+
+
+@pytest.mark.parametrize("text", [b"H", b"X-Header: y\r\n"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_webhook_that_drips_is_given_up(dripping: Callable[[bytes], int], text: bytes, scheme: str) -> None:
+    hook = dataclasses.replace(webhook(1), url=f"{scheme}://127.0.0.1:{dripping(text)}/", timeout_s=1)
+    began_s = time.monotonic()
+    with pytest.raises(UnreachableError) as caught:
+        call(hook, EVENT)
+    assert caught.value.code == "hook.webhook"
+    assert time.monotonic() - began_s < 5
+
+
+def test_a_webhook_that_drips_its_headers_after_a_good_word_is_given_up(dripping: Callable[[bytes], int]) -> None:
+    text = b"HTTP/1.1 200 OK\r\n" + b"X-Header: y\r\n" * 1000
+    with pytest.raises(UnreachableError, match="took over 3 s"):
+        call(dataclasses.replace(webhook(dripping(text)), timeout_s=3), EVENT)
+
+
+@pytest.mark.parametrize("answer", [b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"", b"\0" * 70_000])
+def test_a_webhook_that_answers_nonsense(answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            peer, _ = server.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.recv(65536)
+                peer.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(UnreachableError) as caught:
+            call(webhook(server.getsockname()[1]), EVENT)
+        thread.join()
+    assert caught.value.code == "hook.webhook"
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("url", ["http://:80/", "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://[x/"])
+def test_a_url_that_leads_nowhere(url: str) -> None:
+    with pytest.raises(UnreachableError) as caught:
+        call(dataclasses.replace(webhook(1), url=url), EVENT)
+    assert caught.value.code == "hook.webhook"
+
+
+def test_a_command_that_leaves_something_behind_holds_nobody_up() -> None:
+    began_s = time.monotonic()
+    call(command("/bin/sh", "-c", "sleep 20 >&2 & exit 0", timeout_s=10), EVENT)
+    assert time.monotonic() - began_s < 5
+
+
+def test_what_a_command_says_is_shortened_and_made_printable() -> None:
+    noisy = "head -c 3000000 /dev/zero | tr '\\0' '\\033' >&2; exit 3"
+    with pytest.raises(UnreachableError) as caught:
+        call(command("/bin/sh", "-c", noisy), EVENT)
+    assert len(caught.value.message) < 300
+    assert caught.value.message.isprintable()
 
 
 def test_a_command_gets_the_event_and_nothing_of_our_surroundings(

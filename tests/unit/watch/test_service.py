@@ -4,95 +4,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible.module_utils.vouch.appraise.standings import worth
-from ansible.module_utils.vouch.errors import UnreachableError
-from ansible.module_utils.vouch.fleet.register import read_register
+from ansible.module_utils.vouch.errors import UnreachableError, UsageError
+from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.finding import Verdict
-from ansible.module_utils.vouch.model.standing import Standing
-from ansible.module_utils.vouch.store.claims import all_watched, plan_window
-from ansible.module_utils.vouch.store.database import Database
-from ansible.module_utils.vouch.store.events import EventStore
+from ansible.module_utils.vouch.model.standing import PUSHED, Standing
+from ansible.module_utils.vouch.port.hostlink import HostLink
 from ansible.module_utils.vouch.store.results import ResultStore
 from ansible.module_utils.vouch.store.schema import open_store
+from ansible.module_utils.vouch.store.sqlenrolments import SqlEnrolments
 from ansible.module_utils.vouch.store.tables import WATCHES
-from ansible.module_utils.vouch.watch.config import WatchConfig, read_config
-from ansible.module_utils.vouch.watch.service import Watch
+from ansible.module_utils.vouch.watch.config import WatchedHost
+from ansible.module_utils.vouch.watch.service import wait
 from prometheus_client import generate_latest
 from sqlalchemy import select
 
-from sim.attester import SimHost
-from standingparts import PUBLIC
-from watchparts import SimLink, configuration, parts_of, silent
-
-LIMIT_S = 60.0
-
-
-class Field:
-    """Two simulated hosts, a store, and watches over them."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.database = open_store(url, make=True)
-        self.links = {host.host_id: SimLink(host) for host in (SimHost(seed=1), SimHost(seed=2))}
-        self.one, self.two = self.links.values()
-        self.log: list[str] = []
-
-    def config(self, **changes: Any) -> WatchConfig:
-        hosts = [
-            {"name": f"h{at}", "host_id": host_id, "address": "192.0.2.1", "port": 22, "user": "vouch"}
-            for at, host_id in enumerate(self.links, start=1)
-        ]
-        return read_config(json.dumps(configuration(hosts=hosts, interval_s=1, jitter_s=0, **changes)).encode())
-
-    def watch(self, owner: str = "one", *, database: Database | None = None, **changes: Any) -> Watch:
-        config = self.config(**changes)
-        parts = parts_of(database or self.database, self.links, owner=owner, lease_s=config.lease_s, log=self.log)
-        self.metrics = parts.metrics
-        return Watch(config, parts)
-
-    def standing(self, name: str, guest: str = "") -> Standing | None:
-        register = read_register(ResultStore(self.database), [PUBLIC])
-        return register.guest(name, guest) if guest else register.host(name)
-
-    def status(self, name: str, guest: str = "") -> str:
-        return worth(self.standing(name, guest), now_s=int(time.time())).status
-
-    def states(self) -> dict[str, str]:
-        return {host_id: item.state for host_id, item in all_watched(self.database).items()}
-
-    def events(self, link: SimLink) -> list[tuple[str, str]]:
-        return [(event.kind, event.code) for event in EventStore(self.database).of_host(link.host.host_id)]
-
-
-def run(*watches: Watch, then: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run watches while ``then`` runs, and stop them."""
-
-    async def together() -> None:
-        stop = asyncio.Event()
-        tasks = [asyncio.create_task(watch.run(stop)) for watch in watches]
-        try:
-            await then()
-        finally:
-            stop.set()
-            await asyncio.gather(*tasks)
-
-    asyncio.run(together())
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait until something is true."""
-    end_s = time.monotonic() + LIMIT_S
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < end_s, what
-        await asyncio.sleep(0.05)
+from bundles import launch
+from sim.attester import ssh_key
+from watchparts import LIMIT_S, Field, parts_of, run, silent, until
 
 
 @pytest.fixture
@@ -118,19 +56,39 @@ def _rows(field: Field) -> list[Any]:
 
 
 def test_a_violation_is_written_at_once_and_outranks_what_was_asked_before(field: Field) -> None:
+    launch(field.one.host)
+    store = ResultStore(field.database)
+
+    def pushed() -> list[Standing]:
+        told = [Standing.from_bytes(item.standing) for item in store.history(field.one.host.host_id, "web")]
+        return [item for item in told if item.stage == PUSHED]
+
     async def then() -> None:
-        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        await until(lambda: field.status("h1", "web") == "affirming", "affirmed")
         field.one.told.put({"event": "guest.violation", "guest": "web", "codes": "guest.text.changed,\x1b[31m"})
-        store = ResultStore(field.database)
-        await until(lambda: bool(store.history(field.one.host.host_id, "web")), "written")
-        (told,) = store.history(field.one.host.host_id, "web")
-        found = Standing.from_bytes(told.standing)
+        await until(lambda: bool(pushed()), "written")
+        (found,) = pushed()
         assert (found.verdict, found.reasons) == (Verdict.CONTRAINDICATED, ("guest.text.changed",))
         asked = len(field.one.nonces)
         await until(lambda: len(field.one.nonces) > asked, "and asked again")
 
     run(field.watch(), then=then)
     assert b"vouch_watch_violations_total 1.0" in generate_latest(field.metrics.registry)
+
+
+def test_guests_that_a_host_makes_up_get_no_standing(field: Field) -> None:
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        asked = len(field.one.nonces)
+        for number in range(100):
+            field.one.told.put({"event": "guest.violation", "guest": f"g{number}", "codes": "guest.text.changed"})
+        await until(lambda: len(field.one.nonces) > asked, "and asked again")
+        await until(lambda: b"vouch_watch_strangers_total 100.0" in generate_latest(field.metrics.registry), "counted")
+
+    run(field.watch(), then=then)
+    assert {guest for _, guest in ResultStore(field.database).last_verdicts({field.one.host.host_id})} == {""}
+    assert b"vouch_watch_violations_total 0.0" in generate_latest(field.metrics.registry)
+    assert 1 <= sum("does not have" in line for line in field.log) < 10
 
 
 @pytest.mark.parametrize(
@@ -161,8 +119,16 @@ def test_silence_is_told_apart(field: Field) -> None:
         field.one.answer = silent
         await until(lambda: field.states().get(field.one.host.host_id) == "unreachable", "noticed")
         assert field.status("h1") == "none"
-        now_s = int(time.time())
-        plan_window(field.database, field.two.host.host_id, until_s=now_s + 600, now_s=now_s)
+        enrolments = SqlEnrolments(field.database)
+
+        def planned() -> bool:
+            known = enrolments.get(field.two.host.host_id)
+            with contextlib.suppress(UsageError):  # It is advanced by each answer.
+                enrolments.update(known, known.expecting(b"\x09" * 32, until_s=int(time.time()) + 600))
+                return True
+            return False
+
+        await until(planned, "an update is recorded")
         await asyncio.sleep(0.6)
         field.two.answer = silent
         await until(lambda: field.states().get(field.two.host.host_id) == "updating", "planned")
@@ -192,10 +158,10 @@ def test_a_store_that_fails_for_a_while_loses_nothing(field: Field, monkeypatch:
     broken = threading.Event()
     put = ResultStore.put
 
-    def failing(self: ResultStore, *args: Any, **named: Any) -> None:
+    def failing(self: ResultStore, *args: Any, **named: Any) -> tuple[bool, ...]:
         if broken.is_set():
             raise UnreachableError("no room", code="store.full")
-        put(self, *args, **named)
+        return put(self, *args, **named)
 
     monkeypatch.setattr(ResultStore, "put", failing)
 
@@ -207,6 +173,116 @@ def test_a_store_that_fails_for_a_while_loses_nothing(field: Field, monkeypatch:
         await until(lambda: field.status("h1") == "affirming", "written when it can be")
 
     run(field.watch(), then=then)
+
+
+def test_a_host_that_is_away_is_not_asked_more_often_for_being_listened_to(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.vouch.watch.service.RESUBSCRIBE_S", 0.1)
+
+    def away() -> Iterator[dict[str, Any] | None]:
+        raise UnreachableError("no route", code="ssh.connect")
+
+    async def then() -> None:
+        field.one.answer = silent
+        monkeypatch.setattr(field.one, "events", away)
+        await until(lambda: len(field.one.nonces) >= 2, "asked twice")
+        asked = len(field.one.nonces)
+        await asyncio.sleep(3.5)
+        assert len(field.one.nonces) - asked <= 2, "two seconds, then four"
+
+    run(field.watch(), then=then)
+
+
+def test_a_host_that_was_enrolled_again_is_reached_by_its_new_key(field: Field) -> None:
+    enrolments, keys = SqlEnrolments(field.database), list[str]()
+    watch = field.watch()
+    links = watch._parts.links
+
+    def link(host: WatchedHost, key: str) -> HostLink:
+        if host.name == "h1":
+            keys.append(key)
+        return links(host, key)
+
+    watch._parts = dataclasses.replace(watch._parts, links=link)
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == "affirming", "affirmed")
+        known = enrolments.get(field.one.host.host_id)
+        enrolments.remove(known.host_id)
+        enrolments.add(dataclasses.replace(known, ssh_host_key=ssh_key(77)))
+        await until(lambda: keys[-1] == ssh_key(77), "connected anew")
+
+    run(watch, then=then)
+    assert keys == [field.one.host.ssh_host_key, ssh_key(77)]
+
+
+def test_a_host_that_tells_without_end_is_asked_once_a_second(field: Field) -> None:
+    launch(field.one.host)
+
+    async def then() -> None:
+        await until(lambda: field.status("h1", "web") == "affirming", "affirmed")
+        asked = len(field.one.nonces)
+        end_s = time.monotonic() + 3
+        while time.monotonic() < end_s:
+            field.one.told.put({"event": "guest.violation", "guest": "web", "codes": "guest.text.changed"})
+            await asyncio.sleep(0.01)
+        assert 1 <= len(field.one.nonces) - asked <= 4
+
+    run(field.watch(), then=then)
+
+
+def test_while_the_enrolments_are_away_nothing_is_said_about_hosts(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible.module_utils.vouch.watch.service.STORE_PAUSE_S", 0.2)
+    away = threading.Event()
+    find = SqlEnrolments.find
+
+    def failing(self: SqlEnrolments, host_id: str) -> Enrolment | None:
+        if away.is_set():
+            raise UnreachableError("no route", code="store.unreachable")
+        return find(self, host_id)
+
+    monkeypatch.setattr(SqlEnrolments, "find", failing)
+
+    async def then() -> None:
+        await until(lambda: field.status("h1") == field.status("h2") == "affirming", "both are affirmed")
+        away.set()
+        await until(lambda: any("store.unreachable" in line for line in field.log), "said")
+        await asyncio.sleep(1.5)
+        assert field.status("h1") == field.status("h2") == "affirming"
+        asked = len(field.one.nonces)
+        away.clear()
+        await until(lambda: len(field.one.nonces) > asked, "and asked again")
+
+    run(field.watch(), then=then)
+    assert {code for link in field.links.values() for kind, code in field.events(link) if kind == "verdict"} == {
+        "affirming"
+    }
+    assert b"vouch_watch_unasked_total 0.0" not in generate_latest(field.metrics.registry)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_wait_that_is_cancelled_ends(turns: int) -> None:
+    async def forever(event: asyncio.Event) -> None:
+        while True:
+            await wait(event, LIMIT_S)
+            event.clear()
+
+    async def then() -> bool:
+        event = asyncio.Event()
+        task = asyncio.create_task(forever(event))
+        await asyncio.sleep(0)
+        event.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        ended, _ = await asyncio.wait([task], timeout=0.5)
+        task.cancel()
+        return bool(ended)
+
+    assert asyncio.run(then())
 
 
 def test_the_hosts_of_a_dead_process_are_taken_over(field: Field) -> None:

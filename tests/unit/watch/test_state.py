@@ -48,6 +48,15 @@ def test_by_result(verdict: Verdict, rebooted: bool, window: int, state: str) ->
     assert (found.state, found.since_s) == (state, NOW_S)
 
 
+def test_silence_takes_no_refusal_back() -> None:
+    failed = result(start(now_s=0), Verdict.CONTRAINDICATED)
+    for window in (0, NOW_S + 100):
+        assert result(failed, Verdict.NONE, now=NOW_S + 50, window=window) == failed
+    assert result(failed, Verdict.AFFIRMING, now=NOW_S + 60).state == "fresh"
+    assert result(start(now_s=NOW_S, known="failed", since_s=7), Verdict.NONE) == HostState(state="failed", since_s=7)
+    assert start(now_s=NOW_S, known="fresh", since_s=7) == start(now_s=NOW_S)
+
+
 def test_the_time_of_a_state_is_when_it_began() -> None:
     first = result(start(now_s=0), Verdict.AFFIRMING)
     assert result(first, Verdict.AFFIRMING, now=NOW_S + 50).since_s == NOW_S

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.fleet.appraiser import Answer, Appraiser
+from ansible.module_utils.vouch.make.sign import public_key
 from ansible.module_utils.vouch.model.enrolment import Enrolment
 from ansible.module_utils.vouch.model.finding import Verdict
 from ansible.module_utils.vouch.watch.config import WatchedHost
 from ansible.module_utils.vouch.watch.pushed import UNNAMED, PushedViolation, read_violation
-from ansible.module_utils.vouch.watch.ward import MAX_TOLD, Change, Ward
+from ansible.module_utils.vouch.watch.ward import Change, Ward
 
+from bundles import PACKAGE_KEY, SIGNED_PACKAGE, launch
 from sim.attester import NOW_S, SimAppraiser, SimHost
 
 NONCE = bytes(31) + b"\x07"
@@ -25,16 +27,18 @@ class Watched:
         self.sim = SimHost()
         release = self.sim.release
         self.appraiser = Appraiser(
-            SimAppraiser(host=self.sim).policy, {self.sim.release_id: (release.envelope, release.manifest)}
+            SimAppraiser(host=self.sim, policy_changes={"package_keys": (public_key(PACKAGE_KEY),)}).policy,
+            {self.sim.release_id: (release.envelope, release.manifest)},
+            [SIGNED_PACKAGE],
         )
         host = WatchedHost(name="h1", host_id=self.sim.host_id, address="x", port=22, user="vouch")
         self.enrolment: Enrolment = self.sim.enrolment
         self.ward = Ward(host, known=known, now_s=NOW_S)
 
-    def answers(self) -> list[str]:
+    def answers(self, *, asked_at_s: int = NOW_S) -> list[str]:
         data = self.sim.evidence(NONCE).to_bytes()
         key = self.sim.ssh_host_key
-        return self._take(Answer(evidence=data, nonce=NONCE, channel_key=key, asked_at_s=NOW_S))
+        return self._take(Answer(evidence=data, nonce=NONCE, channel_key=key, asked_at_s=asked_at_s))
 
     def silent(self) -> list[str]:
         return self._take(UnreachableError("no route", code="ssh.connect"))
@@ -77,15 +81,56 @@ def test_a_host_that_is_being_updated_may_be_away() -> None:
 
 def test_a_violation_is_news_once_between_two_appraisals() -> None:
     watched = Watched()
+    launch(watched.sim)
+    assert watched.ward.pushed(PushedViolation("web", ("guest.text",)), now_s=NOW_S, ttl_s=60) == (None, ())
     watched.answers()
     told, changes = watched.ward.pushed(PushedViolation("web", ("guest.text",)), now_s=NOW_S, ttl_s=60)
     assert told is not None
     assert (told.guest, told.verdict) == ("web", Verdict.CONTRAINDICATED)
-    assert [line(item) for item in changes] == ["guest:web verdict - contraindicated"]
+    assert [line(item) for item in changes] == ["guest:web verdict affirming contraindicated"]
     assert watched.ward.pushed(PushedViolation("web", ("guest.hook",)), now_s=NOW_S, ttl_s=60) == (None, ())
-    for number in range(2 * MAX_TOLD):
-        watched.ward.pushed(PushedViolation(f"g{number}", ("x",)), now_s=NOW_S, ttl_s=60)
-    assert len(watched.ward.standings) == 1 + MAX_TOLD
+
+
+def test_an_answer_that_was_asked_for_before_a_violation_does_not_take_it_back() -> None:
+    watched = Watched()
+    launch(watched.sim)
+    watched.answers(asked_at_s=NOW_S - 20)
+    violation = PushedViolation("web", ("guest.text",))
+    watched.ward.pushed(violation, now_s=NOW_S - 5, ttl_s=60)
+    assert watched.answers(asked_at_s=NOW_S - 10) == []
+    assert [item.verdict for item in watched.ward.standings if item.guest] == [Verdict.CONTRAINDICATED]
+    assert watched.ward.pushed(violation, now_s=NOW_S, ttl_s=60) == (None, ())
+    assert watched.silent() == ["host state fresh unreachable", "host verdict affirming none"]
+    assert "guest:web verdict contraindicated affirming" in watched.answers(asked_at_s=NOW_S)
+
+
+def test_a_violation_told_by_a_clock_far_ahead_gives_way() -> None:
+    watched = Watched()
+    launch(watched.sim)
+    watched.answers()
+    watched.ward.pushed(PushedViolation("web", ("guest.text",)), now_s=NOW_S + 3600, ttl_s=60)
+    assert watched.answers() == ["guest:web verdict contraindicated affirming"]
+
+
+def test_only_guests_of_the_last_accepted_evidence_can_be_told_of() -> None:
+    watched = Watched()
+    launch(watched.sim)
+    assert not watched.ward.knows("web")
+    watched.answers()
+    watched.silent()
+    assert watched.ward.knows("web")
+    for number in range(100):
+        stranger = PushedViolation(f"g{number}", ("x",))
+        assert watched.ward.pushed(stranger, now_s=NOW_S, ttl_s=60) == (None, ())
+    assert watched.ward.standings[1:] == ()
+    assert [watched.ward.stranger(), watched.ward.stranger()] == [True, False]
+    watched.answers()
+    assert watched.ward.stranger()
+    watched.sim.boot()
+    watched.sim.statement_changes.clear()
+    watched.sim.ima_offset = 0
+    watched.answers()
+    assert not watched.ward.knows("web")
 
 
 @pytest.mark.parametrize(
