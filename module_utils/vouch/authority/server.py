@@ -114,8 +114,8 @@ class Server:
         try:
             await self._converse(address, reader, writer)
         except OSError:
-            # Gone, silent for too long (TimeoutError is one), or slow to take its answer: nobody is left to tell.
-            pass
+            # Gone, silent for too long (TimeoutError is one), or slow to take its answer: what waits for it is dropped.
+            writer.transport.abort()
         finally:
             self._open[address] -= 1
             if not self._open[address]:
