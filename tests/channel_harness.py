@@ -198,6 +198,12 @@ class Lab:
             guests.append(found)
         self.a, self.b = guests
 
+    def connect(self) -> tuple[dict[str, Any], float]:
+        """Have ``a`` open a channel to ``b``; return the answer, and the seconds until it came."""
+        began = time.monotonic()
+        outcome = self.a.ask("connect", address=self.b.address)
+        return outcome, time.monotonic() - began
+
     def _card(self, space: Namespace, vif: str, mac: str, address: str) -> None:
         self.dom0.ip("link", "add", vif, "address", HOST_MAC, "type", "veth", "peer", "eth0", "netns", space.name)
         space.ip("link", "set", "eth0", "address", mac)

@@ -24,7 +24,7 @@ from ..model.channelcert import channel_name
 from ..model.digest import sha256
 from ..model.revocation import MAX_REVOCATION_BYTES, RENEWED
 from ..parse.canonical import dump_canonical
-from ..parse.fields import Fields, encode_base64
+from ..parse.fields import Fields
 from ..port.clock import Clock
 from .host import Host, states
 from .ike import Ike, connection, connection_name
@@ -181,19 +181,6 @@ class Channels:
                 raise UnreachableError("the host does not state our certificate", code="authority.unstated")
         self.last_evidence = sha256(dump_canonical(evidence))
         return evidence
-
-    def answer_paper(self, fields: Fields) -> dict[str, Any]:
-        """Answer ``peer.paper``.
-
-        Raises:
-            ParseError, UnreachableError: ``peer.paper`` when we have none of that digest.
-        """
-        digest = fields.hex("sha256", 32)
-        fields.done()
-        paper = self.own.paper(digest)
-        if paper is None:
-            raise UnreachableError("no such paper", code="peer.paper")
-        return {"paper": encode_base64(paper)}
 
     async def answer_ready(self, address: str, fields: Fields) -> dict[str, Any]:
         """Answer ``peer.ready``: whether we accept the asker with the certificate it has now, and told charon so.

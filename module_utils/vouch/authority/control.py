@@ -45,7 +45,15 @@ class PeerDesk:
             return await channels.answer_evidence(address, fields)
         if question.kind == "peer.ready":
             return await channels.answer_ready(address, fields)
-        return channels.answer_paper(fields)
+        return self._paper(fields)
+
+    def _paper(self, fields: Fields) -> Mapping[str, Any]:
+        digest = fields.hex("sha256", 32)
+        fields.done()
+        paper = self._channels.own.paper(digest)
+        if paper is None:
+            raise UnreachableError("no such paper", code="peer.paper")
+        return {"paper": encode_base64(paper)}
 
 
 class ProgramDesk:
