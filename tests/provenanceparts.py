@@ -16,11 +16,12 @@ from ansible.module_utils.vouch.make.provenance import ProvenanceParts
 from ansible.module_utils.vouch.model.acceptance import Acceptance
 from ansible.module_utils.vouch.model.channelowner import ChannelOwner
 from ansible.module_utils.vouch.model.digest import sha256
+from ansible.module_utils.vouch.model.finding import deny
 from ansible.module_utils.vouch.model.provenance import Builder, BuildStatement, JobStatement, Run
 from ansible.module_utils.vouch.notary.signer import WorkSigner
 from ansible.module_utils.vouch.parse.distcc import DistccAnswer, DistccRequest
 
-from sim.portauthority import SimGuest, accepted_with
+from sim.portauthority import SimGuest, accepted_with, evidence_text
 
 NOW_S = 1_800_000_000
 NONCE = sha256(b"nonce")
@@ -111,7 +112,9 @@ class Build:
 def believe(acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
     """Return what a judge returns who found that the evidence holds; papers are those of ``accepted_with``."""
     owner = ChannelOwner.from_der(certificate)
-    assert papers["evidence"] == f"evidence of {owner.guest}".encode()
+    bound = evidence_text(owner.guest, acceptance.address, acceptance.asker, acceptance.nonce)
+    if papers["evidence"] != bound:
+        raise deny("quote.nonce.mismatch", owner.guest, expected=bound, actual=papers["evidence"])
     return JudgedGuest(
         host_id=owner.host_id, guest=owner.guest, certificate=acceptance.certificate, package=acceptance.package
     )

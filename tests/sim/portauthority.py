@@ -105,6 +105,10 @@ class SimGuest:
 def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str, bytes] | None = None) -> Accepted:
     """Return an acceptance with papers that nothing stands behind, but where the test brings its own."""
     held = papers or {name: f"{name} of {peer.guest}".encode() for name in PAPERS}
+    if papers is None:
+        held["evidence"] = evidence_text(
+            peer.guest, _ipv6(peer.address), _ipv6(asker.address), sha256(peer.certificate)
+        )
     acceptance = Acceptance(
         address=_ipv6(peer.address),
         asker=_ipv6(asker.address),
@@ -115,6 +119,11 @@ def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str,
         **{name: sha256(paper) for name, paper in held.items()},
     )
     return Accepted(acceptance=acceptance, papers=held, certificate=peer.certificate)
+
+
+def evidence_text(guest: str, address: str, asker: str, nonce: bytes) -> bytes:
+    """Return what stands for evidence: bound to what real evidence is bound to."""
+    return f"evidence of {guest} at {address} for {asker} and {nonce.hex()}".encode()
 
 
 def _ipv6(address: str) -> str:

@@ -153,12 +153,15 @@ def _state(standing: Standing, watched: Watched | None, known: Enrolment | None,
         return view.NONE
     if standing.verdict is Verdict.CONTRAINDICATED:
         return view.FAILED
-    return view.REBOOTED if watched is not None and watched.state == REBOOTED else view.FRESH
+    # Until it is asked again: what a watch that ended left behind says nothing about later results.
+    booted = watched is not None and watched.state == REBOOTED and standing.issued_at_s <= watched.state_since_s
+    return view.REBOOTED if booted else view.FRESH
 
 
 def _silent(watched: Watched | None, known: Enrolment | None, now_s: int) -> str:
     """Return the state of a host that did not answer: found out before, away on purpose, or just away."""
-    if watched is not None and watched.state == FAILED:
+    accepted_at_s = 0 if known is None else known.accepted_at_s
+    if watched is not None and watched.state == FAILED and accepted_at_s <= watched.state_since_s:
         return view.FAILED
     updating = known is not None and known.next is not None and now_s < known.next.until_s
     return view.UPDATING if updating else view.UNREACHABLE

@@ -51,10 +51,10 @@ def _table() -> Mapping[str, Standing]:
         (FAILED, "✕", Tone.BAD, STATES[FAILED]),
         (UNREACHABLE, "?", Tone.OPEN, STATES[UNREACHABLE]),
         (EXPIRED, "○", Tone.OPEN, STATES[EXPIRED]),
-        (REBOOTED, "↻", Tone.OPEN, STATES[REBOOTED]),
         (NONE, "-", Tone.OPEN, STATES[NONE]),
         (UPDATING, "↑", Tone.OPEN, STATES[UPDATING]),
         ("warning", "!", Tone.DOUBT, "it proved what it is, and that is a debug image or something else to look at"),
+        (REBOOTED, "↻", Tone.DOUBT, STATES[REBOOTED]),
         ("affirming", "✓", Tone.GOOD, "it proved what it is, and that is what it should be"),
     )
     return MappingProxyType(
@@ -98,7 +98,7 @@ def standing_of(host: HostInput, now_s: int) -> Standing:
             return STANDINGS[UNREACHABLE]
         if host.result.expired(now_s):
             return STANDINGS[EXPIRED]
-        if host.state == REBOOTED and host.result.verdict is not Verdict.CONTRAINDICATED:
+        if host.state == REBOOTED and host.result.verdict is Verdict.AFFIRMING:
             return STANDINGS[REBOOTED]
         return VERDICTS[host.result.verdict]
     if is_current(host, now_s) and host.result is not None and host.result.verdict is Verdict.CONTRAINDICATED:

@@ -2,7 +2,7 @@
 """One question to one host, and what its answer is worth. Everything here blocks; the watch calls it in threads.
 
 What stands in the way on the host's side is a result: not proven. What stands in the way on ours is none: while the
-enrolments cannot be read, nothing is said about any host.
+enrolments cannot be read, or the clock never rests, nothing is said about any host.
 
 A question is put again where the first answer cannot be judged through nobody's fault:
 
@@ -57,7 +57,8 @@ class Asker:
         """Ask with a fresh nonce, and appraise what comes back.
 
         Raises:
-            UnreachableError: when the enrolments cannot be read: that is no result, it says nothing about the host.
+            UnreachableError: when the enrolments cannot be read, or ``clock.jumped``: that is no result, and says
+                nothing about the host.
         """
         try:
             known = self._enrolments.find(host.host_id)
@@ -75,7 +76,7 @@ class Asker:
                 jumps += 1
                 if jumps <= MAX_JUMPS:
                     continue
-                answer = UnreachableError(
+                raise UnreachableError(
                     f"the clock of this machine jumped {jumps} times while {host.name} was asked", code="clock.jumped"
                 )
             appraisal = self._appraise(host, answer, known, now_s)

@@ -62,6 +62,10 @@ class _Waiting:
         after = self.item.appraisal.enrolment
         return self.item.before is not None and after is not None and self.item.before != after
 
+    def stands_by(self, known: Enrolment | None) -> bool:
+        """Whether it was accepted by that enrolment, and the store was not brought to what it led to."""
+        return self.advances and not self.advanced and self.item.before == known
+
 
 class Note(NamedTuple):
     """How a host is doing, for whoever takes it over."""
@@ -107,9 +111,8 @@ class Desk:
             if queue and _verdicts(queue[-1].item) == _verdicts(item):
                 queue.pop()
             elif len(queue) >= MAX_CHANGES:
-                # Bad news is what must not be lost.
-                bad = Verdict.CONTRAINDICATED
-                queue.remove(next((old for old in queue if old.item.appraisal.result.verdict is not bad), queue[0]))
+                # Bad news is what must not be lost, of a guest as of its host.
+                queue.remove(next((old for old in queue if not _denies(old.item)), queue[0]))
                 self._say(f"{item.name}: changed more often than waits for the store")
             queue.append(_Waiting(item))
 
@@ -164,10 +167,10 @@ class Desk:
     def _advance(self, queue: list[_Waiting]) -> list[_Waiting]:
         """Advance the enrolment of one host by what was accepted; return what is to be recorded.
 
-        A result whose enrolment changed meanwhile is dropped. Of several that were made from one enrolment, the last
-        one advances it.
+        What was accepted by an enrolment that somebody changed meanwhile is dropped. Of several that were made from one
+        enrolment, the last one advances it.
         """
-        kept = []
+        kept: list[_Waiting] = []
         for at, entry in enumerate(queue):
             last = not any(later.advances and later.item.before == entry.item.before for later in queue[at + 1 :])
             if entry.advances and last:
@@ -175,7 +178,10 @@ class Desk:
                     self._update(entry)
                 except UsageError as error:
                     self._say(f"{entry.item.name}: {error}")
-                    self._drop(entry)
+                    by_the_old = [old for old in kept if old.stands_by(entry.item.before)]
+                    for old in (*by_the_old, entry):
+                        self._drop(old)
+                    kept = [old for old in kept if old not in by_the_old]
                     continue
             kept.append(entry)
         return kept
@@ -220,3 +226,8 @@ def _found(item: Appraised) -> Found:
 def _verdicts(item: Appraised) -> tuple[Verdict, dict[str, Verdict]]:
     result = item.appraisal.result
     return result.verdict, {guest.guest: guest.verdict for guest in result.guests}
+
+
+def _denies(item: Appraised) -> bool:
+    host, guests = _verdicts(item)
+    return Verdict.CONTRAINDICATED in (host, *guests.values())

@@ -12,6 +12,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -58,12 +59,13 @@ def _exchange(url: urllib.parse.SplitResult, name: str, body: bytes, timeout_s: 
     if not url.hostname:
         raise ValueError("the URL names no host")
     port = url.port or (443 if secure else 80)
+    end_s = time.monotonic() + timeout_s
     with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(socket.create_connection((url.hostname, port), timeout=timeout_s))
+        stream = stack.enter_context(_reach(url.hostname, port, end_s, late))
         # A time limit of a socket is one for each read: who sends a byte now and then would hold a thread for ever. The
         # second descriptor outlives the wrapping of the first one.
         guard = stack.enter_context(stream.dup())
-        timer = threading.Timer(timeout_s, _hang_up, (guard, late))
+        timer = threading.Timer(max(0.0, end_s - time.monotonic()), _hang_up, (guard, late))
         timer.daemon = True
         timer.start()
         stack.callback(timer.cancel)
@@ -79,6 +81,22 @@ def _exchange(url: urllib.parse.SplitResult, name: str, body: bytes, timeout_s: 
         if late.is_set():
             raise TimeoutError
         return status
+
+
+def _reach(host: str, port: int, end_s: float, late: threading.Event) -> socket.socket:
+    """Connect to the first address of a host that answers: all of them together have until ``end_s``."""
+    failure: OSError | None = None
+    for *_kind, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        left_s = end_s - time.monotonic()
+        if left_s <= 0:
+            break
+        try:
+            return socket.create_connection((str(address[0]), port), timeout=left_s)
+        except OSError as error:
+            failure = error
+    if time.monotonic() >= end_s:
+        late.set()
+    raise failure or OSError("the host has no address")
 
 
 def _hang_up(guard: socket.socket, late: threading.Event) -> None:

@@ -27,7 +27,7 @@ class Metrics:
             "vouch_watch_strangers", "Violations told of guests that no evidence had, not believed", registry=registry
         )
         self._unasked = Counter(
-            "vouch_watch_unasked", "Questions put off: the enrolments could not be read", registry=registry
+            "vouch_watch_unasked", "Questions put off: enrolments unread, or a clock that jumps", registry=registry
         )
         self._failed_writes = Counter(
             "vouch_watch_store_failures", "Attempts to write to the store that failed", registry=registry

@@ -110,7 +110,7 @@ class Watch:
         self._hook_tasks: set[asyncio.Task[None]] = set()
         self._write_now = asyncio.Event()
         self._asker = Asker(parts.appraiser, parts.enrolments, parts.clock)
-        self._enrolments_away = False
+        self._our_fault = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until ``stop`` is set; then write what waits and give the claims back.
@@ -199,11 +199,11 @@ class Watch:
             )
         except UnreachableError as error:
             self._parts.metrics.unasked()
-            if not self._enrolments_away:
-                self._parts.say(f"enrolments: {error}; no host is asked, and nothing is said about any")
-            self._enrolments_away = True
+            if error.code != self._our_fault:
+                self._parts.say(f"{error}; nothing is said about hosts meanwhile")
+            self._our_fault = error.code
             return False
-        self._enrolments_away = False
+        self._our_fault = ""
         mono_s = clock.monotonic_s()
         self._tell(care.ward.appraised(appraisal, before, now_s=self._now_s(), mono_s=mono_s))
         self._parts.desk.put(Appraised(host.name, appraisal, before))

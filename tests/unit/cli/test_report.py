@@ -80,11 +80,12 @@ def _word(site: Site) -> str:
     return word
 
 
-def _watched(site: Site, state: str) -> None:
+def _watched(site: Site, state: str, since_s: int | None = None) -> None:
+    since_s = int(time.time()) if since_s is None else since_s
     claims = ClaimStore(site.database, "one", lease_s=60)
     claims.register([site.result.host_id], now_s=0)
     claims.take([site.result.host_id], limit=1, now_s=0)
-    claims.note_all([(site.result.host_id, state, 0, 0)])
+    claims.note_all([(site.result.host_id, state, since_s, since_s)])
 
 
 def _silent(site: Site) -> None:
@@ -124,6 +125,17 @@ def test_how_a_host_came_to_be_silent(site: Site, state: str, until_s: int, word
     _silent(site)
     _watched(site, state)
     assert _word(site) == word
+
+
+def test_what_a_watch_that_ended_left_behind_says_nothing_about_what_came_since(site: Site) -> None:
+    _watched(site, "rebooted", since_s=site.result.issued_at_s - 1)
+    assert _word(site) == "affirming"
+    enrolments = SqlEnrolments(site.database)
+    known = enrolments.get(site.result.host_id)
+    enrolments.update(known, dataclasses.replace(known, accepted_at_s=site.result.issued_at_s))
+    _silent(site)
+    _watched(site, "failed", since_s=site.result.issued_at_s - 1)
+    assert _word(site) == "unreachable"
 
 
 def test_only_some_hosts(site: Site) -> None:

@@ -77,7 +77,8 @@ def test_fresh_without_an_answer_is_not_fresh(changes: dict[str, object], word: 
 
 def test_a_host_that_booted_is_never_better_than_its_result() -> None:
     assert is_current(KINDS["xen-09"], NOW_S)
-    assert standing_of(dataclasses.replace(KINDS["xen-04"], state="rebooted"), NOW_S).word == "rebooted"
+    assert STANDINGS["warning"].rank < STANDINGS["rebooted"].rank < STANDINGS["affirming"].rank
+    assert standing_of(dataclasses.replace(KINDS["xen-04"], state="rebooted"), NOW_S).word == "warning"
     assert standing_of(dataclasses.replace(KINDS["xen-05"], state="rebooted"), NOW_S).word == "contraindicated"
     assert standing_of(dataclasses.replace(KINDS["xen-12"], state="rebooted"), NOW_S).word == "none"
 

@@ -17,6 +17,7 @@ from ansible.module_utils.vouch.store.results import ResultStore
 from ansible.module_utils.vouch.store.schema import open_store
 from ansible.module_utils.vouch.watch.desk import MAX_CHANGES, Appraised, Desk
 
+from bundles import launch
 from sim.attester import NOW_S, SimHost
 from standingparts import KEY
 from watchparts import SimLink, parts_of
@@ -128,6 +129,34 @@ def test_a_result_by_an_enrolment_that_somebody_replaced_is_dropped(office: Offi
     assert office.told() == []
     assert "enrolment.changed" in office.log[0]
     assert office.desk.waiting == 0
+
+
+def test_of_several_by_an_enrolment_that_somebody_replaced_every_accepted_one_is_dropped(office: Office) -> None:
+    known = office.enrolments.get(office.sim.host_id)
+    office.good(known)
+    office.bad()
+    office.good(known)
+    now = known.expecting(b"\x09" * 32, until_s=NOW_S + 60)
+    office.enrolments.update(known, now)
+    assert office.told() == ["contraindicated"]
+    assert (office.enrolments.get(office.sim.host_id), office.desk.waiting) == (now, 0)
+
+
+def test_a_refused_guest_is_bad_news_too(office: Office) -> None:
+    """It is not what its launch in the log says."""
+    launch(office.sim)
+    (record,) = office.sim.statement_changes["guests"]  # type: ignore[misc]
+    office.sim.statement_changes["guests"] = (record._replace(package=bytes(32)),)
+    office.good()
+    office.sim.statement_changes["guests"] = ()
+    office.sim.boot()
+    for _ in range(MAX_CHANGES):
+        office.silent()
+        office.good()
+    assert office.desk.waiting == MAX_CHANGES
+    office.told()
+    events = office.events.of_host(office.sim.host_id)
+    assert ("guest:web", "contraindicated") in {(event.subject, event.code) for event in events}
 
 
 def test_what_waits_is_bounded_and_bad_news_stays(office: Office) -> None:

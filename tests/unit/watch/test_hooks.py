@@ -161,6 +161,29 @@ def test_a_url_that_leads_nowhere(url: str) -> None:
     assert caught.value.code == "hook.webhook"
 
 
+def test_the_addresses_of_a_webhook_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them takes the connection: the queue of each is full."""
+    with contextlib.ExitStack() as stack:
+        hosts = [f"127.0.0.{number}" for number in range(2, 6)]
+        port = 0
+        for host in hosts:
+            full = stack.enter_context(socket.create_server((host, port), backlog=0))
+            port = full.getsockname()[1]
+            for _ in range(2):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex((host, port))
+        found = [item for host in hosts for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        known = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda name, *rest, **named: found if name == "many" else known(name, *rest, **named)
+        )
+        began_s = time.monotonic()
+        with pytest.raises(UnreachableError, match="over 1 s"):
+            call(Hook(kind=WEBHOOK, url=f"http://many:{port}/", argv=(), timeout_s=1), EVENT)
+        assert time.monotonic() - began_s < 2
+
+
 def test_a_command_that_leaves_something_behind_holds_nobody_up() -> None:
     began_s = time.monotonic()
     call(command("/bin/sh", "-c", "sleep 20 >&2 & exit 0", timeout_s=10), EVENT)
