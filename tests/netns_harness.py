@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -24,14 +25,20 @@ from ansible.module_utils.vouch.port.vici import Vici
 CHARON = "/usr/sbin/charon-systemd"
 READY_S = 10.0
 T = TypeVar("T")
+_NUMBERS = itertools.count(1)
+
+LIBIPSEC = "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so"
+MARK = "0x42"
 
 CONFIGURATION = """\
 charon-systemd {{
   load = {plugins}
+  retransmit_timeout = 0.5
   plugins {{
     vici {{
       socket = unix://{socket}
     }}
+{more}
   }}
   filelog {{
     log {{
@@ -45,12 +52,25 @@ charon-systemd {{
 PLUGINS = "random nonce x509 constraints pubkey pem openssl kdf gcm kernel-netlink socket-default vici"
 """What a channel needs and no more; the guest's image loads the same."""
 
+USER_SPACE_ESP = f"""
+    kernel-libipsec {{
+      allow_peer_ts = yes
+    }}
+    kernel-netlink {{
+      fwmark = !{MARK}
+    }}
+    socket-default {{
+      fwmark = {MARK}
+    }}
+"""
+"""ESP by charon itself: its own packets are marked, so that they do not go into the tunnel that they carry."""
+
 
 class Namespace:
     """One network namespace; ``close`` removes it."""
 
     def __init__(self, name: str) -> None:
-        self.name = f"vouch-{os.getpid()}-{name}"
+        self.name = f"vouch-{os.getpid()}-{next(_NUMBERS)}-{name}"
         if os.geteuid() != 0 or shutil.which("ip") is None:
             pytest.skip("network namespaces need root and iproute2")
         done = subprocess.run(["ip", "netns", "add", self.name], capture_output=True, text=True, check=False)
@@ -101,6 +121,18 @@ def connect(left: Namespace, right: Namespace, card: str = "eth0") -> None:
         space.ip("link", "set", card, "up")
 
 
+def kernel_has_esp(space: Namespace) -> bool:
+    """Say whether the kernel does ESP for IPv6 with AES-GCM."""
+    key = "0x" + 72 * "0"
+    state = ("src", "fd00::1", "dst", "fd00::2", "proto", "esp", "spi", "0x1")
+    argv = ("ip", "-n", space.name, "xfrm", "state")
+    made = ("add", *state, "mode", "transport", "aead", "rfc4106(gcm(aes))", key, "128")
+    if subprocess.run((*argv, *made), capture_output=True, check=False).returncode != 0:
+        return False
+    subprocess.run((*argv, "delete", *state), capture_output=True, check=False)
+    return True
+
+
 class Charon:
     """strongSwan's daemon in a namespace, with its own configuration and control socket."""
 
@@ -109,7 +141,11 @@ class Charon:
             pytest.skip(f"{CHARON} is not installed (charon-systemd)")
         self.socket, self.log = folder / "charon.vici", folder / "charon.log"
         configuration = folder / "strongswan.conf"
-        configuration.write_text(CONFIGURATION.format(plugins=PLUGINS, socket=self.socket, log=self.log))
+        self.user_space = not kernel_has_esp(space)
+        plugins, more = (f"kernel-libipsec {PLUGINS}", USER_SPACE_ESP) if self.user_space else (PLUGINS, "")
+        if self.user_space and not pathlib.Path(LIBIPSEC).is_file():
+            plugins, more = PLUGINS, ""
+        configuration.write_text(CONFIGURATION.format(plugins=plugins, more=more, socket=self.socket, log=self.log))
         self._output = (folder / "charon.out").open("wb")
         self.process = subprocess.Popen(
             space.command(CHARON),

@@ -56,6 +56,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "cli",
         }
     ),
+    "authority": frozenset({"errors", "parse", "model", "check", "make.provenance", "appraise", "port", "authority"}),
     "measure": frozenset({"errors", "parse", "model", "check", "measure"}),
     "daemon": frozenset({"errors", "parse", "model", "check", "measure", "port", "daemon"}),
     "notary": frozenset({"errors", "parse", "model", "check", "make", "port", "notary"}),
@@ -68,6 +69,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "check": frozenset({"cryptography", "tpm2_pytss"}),
     "make": frozenset({"cryptography", "securesystemslib", "zstandard"}),
     "appraise": frozenset({"joserfc"}),
+    "authority": frozenset({"cryptography"}),
     "cli": frozenset({"yaml", "prometheus_client"}),
     "watch": frozenset({"prometheus_client"}),
     "install": frozenset({"cryptography"}),

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..check.channelcert import SUBJECT, verify_channel_certificate
-from ..check.signature import load_key, verify_envelope, verify_guest_package
+from ..check.signature import load_key, verify_envelope, verify_guest_package, verify_release
 from ..errors import EvidenceError, ParseError, UsageError
 from ..model.channelcert import SKEW_S, Channel
 from ..model.credential import PAYLOAD_TYPE, HostCredential
@@ -60,6 +60,7 @@ class PeerPapers:
         manifest: The release's file list.
         package: Its own package, envelope.
         certificate: Its channel certificate, DER.
+        former: Releases, envelopes, that its host was installed with and updated from.
     """
 
     credential: bytes
@@ -67,6 +68,7 @@ class PeerPapers:
     manifest: bytes
     package: bytes
     certificate: bytes
+    former: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +211,8 @@ class PeerAppraiser:
         """Return the reference values of these papers under these criteria (steps 2 and 3)."""
         said = {"peers": criteria.peers.to_json(), "debug": criteria.allow_debug, "ttl_s": criteria.ttl_s}
         keys = (key.spki for key in criteria.keys)
-        parts = (papers.release, papers.manifest, papers.package, dump_canonical(said), *keys)
+        shown = (papers.release, papers.manifest, papers.package, *papers.former)
+        parts = (dump_canonical({**said, "former": len(papers.former)}), *shown, *keys)
         name = sha256(b"".join(sha256(part) for part in parts))
         found = self.remembered.get(name)
         if found is None:
@@ -299,7 +302,20 @@ def peer_references(papers: PeerPapers, criteria: PeerCriteria) -> References:
         allow_debug=criteria.allow_debug,
         package_keys=package_keys,
     )
-    return References(policy, [(papers.release, papers.manifest)], [papers.package])
+    # What ran before is held to the same criteria: that its keys are many does not make it anybody's.
+    former = [item for item in papers.former if _named_release(item, criteria)]
+    return References(policy, [(papers.release, papers.manifest)], [papers.package], former)
+
+
+def _named_release(envelope: bytes, criteria: PeerCriteria) -> bool:
+    """Say whether our package names a release, or a key that signed it."""
+    if release_id(envelope) in criteria.peers.releases:
+        return True
+    keys = criteria.named(criteria.peers.release_keys)
+    try:
+        return bool(keys) and bool(verify_release(envelope, keys).release_id)
+    except EvidenceError:
+        return False
 
 
 def guest_at(address: str, guests: Sequence[GuestResult]) -> GuestResult:

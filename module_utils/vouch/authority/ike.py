@@ -26,13 +26,22 @@ ESTABLISHED, INSTALLED = "ESTABLISHED", "INSTALLED"
 
 
 def connection(
-    *, own_address: str, own_name: str, own_certificate: bytes, address: str, name: str, certificate: bytes
+    *,
+    own_address: str,
+    own_name: str,
+    own_certificate: bytes,
+    address: str,
+    name: str,
+    certificate: bytes,
+    tunnel: bool = False,
 ) -> dict[str, Given]:
     """Return the connection to one peer, as ``load-conn`` takes it.
 
     Args:
         own_address, own_name, own_certificate: Ours: IPv6 address, name in the certificate, DER.
         address, name, certificate: The peer's.
+        tunnel: For a kernel without ESP, where charon does it itself (its plugin kernel-libipsec): that knows tunnels
+            in UDP alone.
     """
     return {
         "version": "2",
@@ -42,13 +51,14 @@ def connection(
         "proposals": [IKE_PROPOSAL],
         "local_addrs": [own_address],
         "remote_addrs": [address],
+        "encap": "yes" if tunnel else "no",
         "send_certreq": "no",
         "send_cert": "always",
         "local": {"auth": "pubkey", "id": f"@{own_name}", "certs": [own_certificate]},
         "remote": {"auth": "pubkey", "id": f"@{name}", "certs": [certificate]},
         "children": {
             CHILD: {
-                "mode": "transport",
+                "mode": "tunnel" if tunnel else "transport",
                 "esp_proposals": [ESP_PROPOSAL],
                 "local_ts": ["dynamic"],
                 "remote_ts": ["dynamic"],
@@ -68,12 +78,16 @@ def connection_name(address: str) -> str:
 class Ike:
     """charon, as the authority uses it. Every call blocks, and may be made from any thread.
 
+    Args:
+        path: Its socket.
+        tunnel: As ``connection``.
+
     Raises:
         UnreachableError: as ``port.vici.Vici``.
     """
 
-    def __init__(self, path: str = SOCKET) -> None:
-        self._path = path
+    def __init__(self, path: str = SOCKET, *, tunnel: bool = False) -> None:
+        self._path, self.tunnel = path, tunnel
 
     def load_own(self, private_key: bytes, certificate: bytes) -> None:
         """Take our key and certificate, and forget every other: those of peers are loaded again by the caller."""

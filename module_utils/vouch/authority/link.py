@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from ..errors import ParseError, UnreachableError
@@ -70,7 +71,7 @@ class Link:
 
 
 @contextlib.asynccontextmanager
-async def opened(address: str, port: int, *, local: str = "") -> Any:
+async def opened(address: str, port: int, *, local: str = "") -> AsyncIterator[Link]:
     """Give a connection for a while.
 
     Args:

@@ -80,7 +80,7 @@ def read_address(fields: Fields, name: str) -> str:
     """Take an IPv6 address in its one spelling; raises ``ParseError``."""
     text = fields.text(name, maximum_chars=MAX_ADDRESS_CHARS)
     try:
-        same = str(ipaddress.IPv6Address(text)) == text
+        same = "%" not in text and str(ipaddress.IPv6Address(text)) == text
     except ValueError:
         same = False
     if not same:

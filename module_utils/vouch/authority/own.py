@@ -26,11 +26,12 @@ from ..model.ima import MAX_MANIFEST_BYTES
 from ..model.image import DEBUG
 from ..model.package import MAX_PACKAGE_BYTES, GuestPackage, package_id
 from ..model.release import MAX_RELEASE_BYTES
-from ..parse.envelope import parse_envelope
+from ..parse.envelope import MAX_ENVELOPE_BYTES, parse_envelope
 from ..parse.fields import Fields, encode_base64
 from .messages import read_address
 
 MAX_KEYS, MAX_KEY_BYTES = 16, 1024
+MAX_FORMER = 64
 RENEW_BEFORE_S = 600
 
 
@@ -44,6 +45,7 @@ class OwnPapers:
         credential, release, manifest: Of the host; empty where it has none, and then no peer will accept us.
         channel_authority: SubjectPublicKeyInfo of the key that issues certificates.
         keys: SubjectPublicKeyInfo of those who signed all this, for peers that know them by digest.
+        former: Releases that the host was installed with and updated from.
     """
 
     host_id: str
@@ -57,6 +59,7 @@ class OwnPapers:
     manifest: bytes
     channel_authority: bytes
     keys: tuple[bytes, ...] = ()
+    former: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:
@@ -95,6 +98,7 @@ class OwnPapers:
                 manifest=fields.blob("manifest", limit_bytes=MAX_MANIFEST_BYTES, empty=True),
                 channel_authority=fields.blob("channel_authority", limit_bytes=MAX_KEY_BYTES),
                 keys=read_keys(fields) if fields.has("keys") else (),
+                former=_read_former(fields) if fields.has("former") else (),
             )
             fields.done()
         except (ParseError, EvidenceError) as error:
@@ -106,6 +110,11 @@ def read_keys(fields: Fields) -> tuple[bytes, ...]:
     """Take ``keys``: a list of SubjectPublicKeyInfo in base64; raises ``ParseError``."""
     items = fields.array("keys", maximum=MAX_KEYS)
     return tuple(Fields({"key": item}, "keys").blob("key", limit_bytes=MAX_KEY_BYTES) for item in items)
+
+
+def _read_former(fields: Fields) -> tuple[bytes, ...]:
+    items = fields.array("former", maximum=MAX_FORMER)
+    return tuple(Fields({"release": item}, "former").blob("release", limit_bytes=MAX_ENVELOPE_BYTES) for item in items)
 
 
 class ChannelKey:
@@ -188,9 +197,15 @@ class Own:
             "certificate": self.certificate,
         }
 
+    def paper(self, digest: bytes) -> bytes | None:
+        """Return the paper of that digest, among those that are shown."""
+        papers = (*self.shown.values(), *self.papers.former)
+        return next((paper for paper in papers if sha256(paper) == digest), None)
+
     def digests(self) -> dict[str, Any]:
         """Return the digests of the papers, and the keys, as ``peer.evidence`` answers them."""
         return {
             "papers": {name: sha256(paper).hex() for name, paper in self.shown.items()},
+            "former": [sha256(release).hex() for release in self.papers.former],
             "keys": [encode_base64(key) for key in self.papers.keys],
         }

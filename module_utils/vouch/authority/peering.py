@@ -18,7 +18,7 @@ from ..model.digest import sha256
 from ..parse.canonical import dump_canonical
 from .link import Link
 from .messages import PAPERS
-from .own import read_keys
+from .own import MAX_FORMER, read_keys
 
 PORT = 4460
 MAX_EVIDENCE_BYTES = 8 << 20
@@ -62,11 +62,13 @@ class Shown:
     Attributes:
         evidence: Canonical JSON.
         digests: Name of each paper to its SHA-256.
+        former: SHA-256 of each former release of its host.
         keys: SubjectPublicKeyInfo of the keys it offers.
     """
 
     evidence: bytes
     digests: Mapping[str, bytes]
+    former: tuple[bytes, ...]
     keys: tuple[bytes, ...]
 
 
@@ -89,6 +91,7 @@ async def ask_evidence(link: Link, nonce: bytes, *, ima_offset: int) -> Shown:
         shown = Shown(
             evidence=_canonical(fields.take("evidence")),
             digests={name: papers.hex(name, 32) for name in PAPERS},
+            former=tuple(fields.decode_hex("former", item, 32) for item in fields.array("former", maximum=MAX_FORMER)),
             keys=read_keys(fields),
         )
         papers.done()
@@ -105,7 +108,8 @@ async def ask_papers(link: Link, shown: Shown, cache: PaperCache) -> PeerPapers:
         UnreachableError: as ``Link``; ``authority.answer`` for another paper than was asked for.
     """
     papers = {name: await _paper(link, digest, cache) for name, digest in shown.digests.items()}
-    return PeerPapers(**papers)
+    former = [await _paper(link, digest, cache) for digest in shown.former]
+    return PeerPapers(**papers, former=tuple(former))
 
 
 async def ask_ready(link: Link, certificate: bytes) -> bool:

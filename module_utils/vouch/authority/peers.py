@@ -118,6 +118,11 @@ class PeerTable:
         peer = self._peers.get(address)
         return None if peer is None else peer.accepted
 
+    def accepts(self, address: str, certificate: bytes) -> bool:
+        """Say whether a peer is accepted now, with the certificate of that SHA-256."""
+        accepted = self.accepted(address)
+        return accepted is not None and sha256(accepted.certificate) == certificate
+
     def want(self, address: str, now_s: float) -> list[Action]:
         """A program of this guest wants a channel.
 
@@ -237,11 +242,12 @@ class PeerTable:
 
     def _leave(self, peer: Peer, state: str, code: str, now_s: float) -> list[Action]:
         was_open = peer.accepted is not None
+        peer.state, peer.reason, peer.accepted, peer.next_s = state, code, None, now_s
         if state == REFUSED:
+            # Judging costs: who was refused again and again waits longer and longer.
             peer.asking = False
             peer.failures += 1
-        peer.state, peer.reason, peer.accepted = state, code, None
-        peer.next_s = now_s + min(FIRST_PAUSE_S * 2 ** min(peer.failures, 6), MAX_PAUSE_S)
+            peer.next_s += min(FIRST_PAUSE_S * 2 ** min(peer.failures - 1, 6), MAX_PAUSE_S)
         return [End(peer.address, code)] if was_open else []
 
     def _room(self) -> bool:

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sim.attester import NONCE, NOW_S, TTL_S, SimHost, SimRelease
 from sim.channelhost import ENROLMENT_KEY, SimChannelHost, sim_criteria, sim_peers
+from sim.updates import UpdatedHost
 
 ASKER = "fd00::1"
 OTHER_NONCE = bytes(32)
@@ -137,6 +138,41 @@ def test_a_release_that_is_named_by_its_id_may_be_signed_by_anybody() -> None:
     other = replace(pinned, releases=(bytes(32),))
     meeting.criteria = replace(meeting.criteria, peers=other)
     assert meeting.code() == "peer.release.key"
+
+
+def updated(before: SimRelease) -> tuple[Meeting, PeerPapers]:
+    """Return a meeting with a guest of a host that was updated from ``before``, and the papers it shows."""
+    attester = UpdatedHost(before)
+    enrolled = attester.enrolment
+    attester.update(SimRelease(name="dom0-2", xen_efi=b"the next xen.efi"))
+    now = enrolled.expecting(attester.release_id, until_s=NOW_S + 60)
+    after = replace(now.next, accepted_at_s=NOW_S - 1) if now.next else None
+    attester.enrolment = replace(now, next=after).updated(attester.release_id)
+    host = SimChannelHost(now_s=NOW_S)
+    host.attester = attester
+    meeting = Meeting(host=host)
+    return meeting, replace(meeting.shown, former=(before.envelope,))
+
+
+def test_a_host_that_was_updated_shows_what_it_was_installed_with() -> None:
+    meeting, papers = updated(SimRelease())
+    assert meeting.code() == "peer.host"
+    meeting.papers = {"former": papers.former}  # type: ignore[dict-item]
+    assert meeting.accept().guest == "g1"
+
+
+def test_what_a_host_was_installed_with_meets_the_criteria_too() -> None:
+    """Our package pins the release that runs; the one before is by a key that is offered, and not named."""
+    stranger = generate_private_key()
+    meeting, papers = updated(SimRelease(signing_key=stranger))
+    meeting.papers = {"former": papers.former}  # type: ignore[dict-item]
+    keys = (*meeting.criteria.keys, public_key(stranger))
+    pinned = replace(meeting.criteria.peers, releases=(release_id(papers.release),))
+    meeting.criteria = replace(meeting.criteria, peers=pinned, keys=keys)
+    assert meeting.code() == "peer.host"
+    both = replace(pinned, releases=(*pinned.releases, release_id(papers.former[0])))
+    meeting.criteria = replace(meeting.criteria, peers=both)
+    assert meeting.accept().guest == "g1"
 
 
 Change = Callable[[Meeting], Any]

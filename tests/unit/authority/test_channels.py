@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Channels between two guests: real authorities, charon and ESP in network namespaces; the hosts are simulated.
+
+Where the kernel has no ESP, charon does it in user space, in tunnels (``netns_harness``).
+"""
+
+from __future__ import annotations
+
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from ansible.module_utils.vouch.appraise.peer import PeerAppraiser, PeerPapers
+from ansible.module_utils.vouch.check.provenance import verify_work_key
+from ansible.module_utils.vouch.model.acceptance import PAPERS, Acceptance
+from ansible.module_utils.vouch.model.channelowner import ChannelOwner
+from ansible.module_utils.vouch.model.digest import sha256
+from ansible.module_utils.vouch.model.key import PublicKey
+from ansible.module_utils.vouch.model.revocation import RENEWED
+from ansible.module_utils.vouch.parse.canonical import dump_canonical
+from ansible.module_utils.vouch.parse.fields import decode_base64, encode_base64
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from channel_harness import Lab, LabGuest, lab
+from sim.channelhost import sim_criteria
+
+AT_ONCE_S = 0.5
+"""A refusal or a revocation ends a channel within this; the machine may be busy."""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("channels")) as two:
+        yield two
+
+
+@pytest.fixture
+def two(shared: Lab) -> Iterator[Lab]:
+    """The shared lab, without a channel before and after."""
+    yield shared
+    for guest, other in ((shared.a, shared.b), (shared.b, shared.a)):
+        guest.ask("disconnect", address=other.address)
+        guest.wait_for(lambda guest=guest: not guest.channels())
+
+
+def connected(two: Lab) -> Lab:
+    outcome = two.a.ask("connect", address=two.b.address)
+    assert outcome.get("up"), (outcome, two.a.said, two.b.said)
+    return two
+
+
+def ended(guest: LabGuest, within_s: float) -> float:
+    return guest.wait_for(lambda: not guest.channels(), within_s)
+
+
+def test_both_judge_each_other_and_a_channel_carries_their_traffic(two: Lab) -> None:
+    outcome = two.a.ask("connect", address=two.b.address)
+    assert (outcome["up"], outcome["state"], outcome["reason"]) == (True, "accepted", "")
+    assert set(outcome["steps_ms"]) == {"evidence", "papers", "appraise", "ready", "ike", "all"}
+    for guest, other in ((two.a, two.b), (two.b, two.a)):
+        listed = guest.peer(other.address)
+        assert (listed["state"], listed["guest"]) == ("accepted", "g2" if other is two.b else "g1")
+        assert listed["expires_at"] - listed["accepted_at"] in (59, 60)
+        assert len(guest.channels()) == 1
+        before = guest.protected_bytes()
+        assert guest.reaches(other)
+        assert guest.protected_bytes() > before + 64
+    # Each host promised to tell the other guest.
+    for guest, other in (("g1", two.b), ("g2", two.a)):
+        assert two.port.host_of(guest).guests[guest].told == [other.address]
+
+
+def test_a_second_wish_finds_the_channel_there(two: Lab) -> None:
+    connected(two)
+    again = two.a.ask("connect", address=two.b.address)
+    assert (again["up"], "ike" in again["steps_ms"]) == (True, False)
+    back = two.b.ask("connect", address=two.a.address)
+    assert back["up"]
+    assert len(two.a.channels()) == 1
+
+
+def test_the_hosts_word_ends_the_channel_at_once(two: Lab) -> None:
+    connected(two)
+    before = time.monotonic()
+    (answer,) = two.port.revoke("g2")
+    assert answer["result"] == {"ended": 1}
+    assert ended(two.a, AT_ONCE_S) + time.monotonic() - before < 2 * AT_ONCE_S
+    assert two.a.peer(two.b.address)["reason"] == "peer.revoked"
+    # The peer's charon is told too; and with its old certificate nobody believes it again.
+    ended(two.b, 3)
+    assert two.a.ask("connect", address=two.b.address)["reason"] == "peer.revoked"
+    two.b.stop()
+    two.b.start()
+    connected(two)
+
+
+def test_nobody_else_ends_it(two: Lab) -> None:
+    connected(two)
+    host, other = two.port.host_of("g2"), two.port.host_of("g1")
+    notice, signature = host.revocation("g2")
+    forged = [
+        (notice, other.sign(notice)),
+        (notice, signature[:-1] + bytes([signature[-1] ^ 1])),
+        (notice + b" ", host.sign(notice + b" ")),
+        host.revocation("g2", certificate=bytes(32)),
+        host.revocation("g2", host_id=other.host_id),
+    ]
+    for said in forged:
+        assert two.port.tell(two.a.address, *said)["result"] == {"ended": 0}
+    assert two.a.reaches(two.b)
+    # Another certificate for the same key: asked again, and the channel stays.
+    accepted_at = two.a.peer(two.b.address)["accepted_at"]
+    time.sleep(1.1)
+    assert two.port.tell(two.a.address, *host.revocation("g2", reason=RENEWED))["result"] == {"ended": 1}
+    two.a.wait_for(lambda: two.a.peer(two.b.address)["accepted_at"] > accepted_at)
+    assert two.a.channels()
+
+
+def test_a_vm_verifier_that_started_again_certifies_again(two: Lab) -> None:
+    connected(two)
+    host, before = two.port.host_of("g2"), two.b.ask("identity")["certificate"]
+
+    def restart() -> None:
+        host.authority_key = ec.generate_private_key(ec.SECP256R1())
+        host.guests["g2"].certificate = host.guests["g2"].key = b""
+
+    two.port.change(restart)
+    two.a.ask("accepted", address=two.b.address)
+    assert two.b.ask("identity")["certificate"] != before
+    assert two.a.ask("connect", address=two.b.address)["up"]
+
+
+def test_an_authority_that_was_killed_leaves_nothing_to_the_next_one(two: Lab) -> None:
+    connected(two)
+    key = ChannelOwner.from_der(decode_base64(two.b.ask("identity")["certificate"]) or b"").key
+    two.b.stop(signal.SIGKILL)
+    assert two.b.channels()
+    two.b.start()
+    assert not two.b.channels()
+    assert ChannelOwner.from_der(decode_base64(two.b.ask("identity")["certificate"]) or b"").key != key
+    # The other side has accepted the key from before, and learns of the new one as soon as it is asked.
+    outcome = two.b.ask("connect", address=two.a.address)
+    assert outcome.get("up"), (outcome, two.a.said, two.b.said)
+    assert two.b.reaches(two.a)
+
+
+def test_an_authority_that_is_told_to_stop_ends_its_channels(two: Lab) -> None:
+    connected(two)
+    two.b.stop()
+    assert not two.b.channels()
+    ended(two.a, 3)
+    two.b.start()
+
+
+def test_what_the_notary_asks(two: Lab) -> None:
+    connected(two)
+    identity = two.b.ask("identity")
+    host, guest = two.port.host_of("g2"), two.port.host_of("g2").guests["g2"]
+    assert (identity["host_id"], identity["guest"], identity["address"]) == (host.host_id, "g2", two.b.address)
+    assert identity["verity_root"] == guest.package.verity.root_hash.hex()
+    assert identity["evidence"]
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    endorsement = decode_base64(two.b.ask("endorse", spki=encode_base64(spki))["endorsement"]) or b""
+    owner = ChannelOwner.from_der(decode_base64(identity["certificate"]) or b"")
+    assert verify_work_key(endorsement, owner).key == PublicKey.from_der(spki)
+    assert two.b.ask("endorse", spki=encode_base64(b"x"))["error"] == "request.field"
+
+
+@pytest.mark.parametrize("whose", ["the peer's", "its own"])
+def test_an_acceptance_can_be_judged_again_by_anybody(two: Lab, whose: str) -> None:
+    connected(two)
+    address, name = (two.b.address, "node") if whose == "the peer's" else (two.a.address, "builder")
+    found = two.a.ask("accepted", address=address)
+    acceptance = Acceptance.from_bytes(dump_canonical(found["acceptance"]))
+    papers = {paper: decode_base64(found["papers"][paper]) or b"" for paper in PAPERS}
+    certificate = decode_base64(found["certificate"]) or b""
+    assert [sha256(papers[paper]) for paper in PAPERS] == list(acceptance.papers)
+    peer = PeerAppraiser().accept(
+        papers.pop("evidence"),
+        PeerPapers(certificate=certificate, **papers),
+        criteria=sim_criteria(name),
+        nonce=acceptance.nonce,
+        asker=acceptance.asker,
+        address=acceptance.address,
+        now_s=acceptance.accepted_at_s,
+    )
+    assert (peer.address, sha256(peer.certificate)) == (address, acceptance.certificate)
+
+
+def test_who_is_not_there(two: Lab) -> None:
+    own = two.a.ask("connect", address=two.a.address)
+    assert own["error"] == "peer.own"
+    assert two.a.ask("accepted", address="fd00::9")["error"] == "peer.not-accepted"
+    assert two.a.ask("connect", address="fd00:0::9")["error"] == "request.field"
+    assert two.a.ask("make.coffee")["error"] == "request.unknown"
+
+
+def test_a_peer_whose_package_is_another_is_refused(tmp_path: pathlib.Path) -> None:
+    """It is a good guest on a good host; only its name is none that we talk to. It would take us."""
+    with lab(tmp_path, names=("builder", "games"), peers=(("node",), ("builder",))) as two:
+        outcome = two.a.ask("connect", address=two.b.address)
+        assert (outcome["up"], outcome["state"], outcome["reason"]) == (False, "refused", "peer.package.name")
+        # The other way round it is this guest that does not let itself be talked into it.
+        assert two.b.ask("connect", address=two.a.address)["error"] == "peer.not-ready"
+        assert not two.a.channels()
+        assert not two.b.channels()
+
+
+def test_a_channel_lasts_as_long_as_its_acceptance_is_renewed(tmp_path: pathlib.Path) -> None:
+    """With a short life: renewed for longer than that, then refused at the next question, then never renewed."""
+    ttl_s = 3
+    with lab(tmp_path, ttl_s=ttl_s) as two:
+        connected(two)
+        time.sleep(ttl_s + 1)
+        assert two.a.reaches(two.b)
+        assert len(two.a.channels()) == 1
+        assert "ended" not in two.a.said
+        # A violation whose notice was lost.
+        two.port.change(lambda: two.port.host_of("g2").violate("g2"))
+        ended(two.a, ttl_s / 2 + 2)
+        assert two.a.peer(two.b.address)["reason"] == "peer.guest"
+    with lab(tmp_path / "again", ttl_s=ttl_s) as two:
+        connected(two)
+        two.port.silent = True
+        took_s = ended(two.a, ttl_s + 2)
+        assert took_s > ttl_s / 2 - 1
+        assert two.a.peer(two.b.address)["reason"] in ("peer.expired", "authority.connect", "authority.lost")
