@@ -14,8 +14,9 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
-from ..errors import UnreachableError
+from ..errors import UnreachableError, VouchError
 from .channels import HostChannels
+from .exchange import EvidenceRequest, encode_error
 from .revoke import Revoker
 
 PORT = 4461
@@ -87,6 +88,16 @@ class GuestPort:
                 connection.close()
             else:
                 yield connection, record.id
+
+    def refused(self, guest: str, request: EvidenceRequest) -> Callable[[], bytes] | None:
+        """Note whom a guest wants told of its end; return the answer where that cannot be."""
+        try:
+            if request.notify:
+                self.channels.tell(guest, request.notify)
+        except VouchError as problem:
+            code, message = problem.code, problem.message
+            return lambda: encode_error(request.id, code, message)
+        return None
 
     def handle(self, fd: int, events: int) -> None:
         """Go on with a connection to a peer."""

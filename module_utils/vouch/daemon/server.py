@@ -17,26 +17,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import VouchError
+from .answers import Answers, refusal, rendered
 from .batch import Waiting
 from .client import IDLE_LIMIT_S, Client, Slot, send
 from .evidence import EvidenceMaker, Round
-from .exchange import (
-    CertifyRequest,
-    ChallengeRequest,
-    EvidenceRequest,
-    HelloRequest,
-    HostOrderRequest,
-    HostRequest,
-    ListRequest,
-    OrderRequest,
-    OwnPapersRequest,
-    PaperRequest,
-    PapersStatusRequest,
-    Refusal,
-    StatusRequest,
-    encode_answer,
-    encode_error,
-)
+from .exchange import EvidenceRequest, WatchRequest, encode_answer, encode_error
 from .guestport import GuestPort
 from .guests import Answer, Guests, Push
 from .papers import HostPapers
@@ -77,7 +62,7 @@ class Server:
         maker: Makes the evidence.
         guests: The host's guests.
         monotonic_s: Seconds that never go backwards.
-        papers: What the host shows to strangers; None on one that keeps none.
+        papers: What the host shows to strangers.
         port: Where guests ask, and are told by; None on a host that starts none.
         wakeup_fd: Becomes readable when ``drain`` was called from a signal handler.
     """
@@ -89,12 +74,13 @@ class Server:
         guests: Guests,
         *,
         monotonic_s: Callable[[], float],
-        papers: HostPapers | None = None,
+        papers: HostPapers,
         port: GuestPort | None = None,
         wakeup_fd: int = -1,
     ) -> None:
         self._listener = listener
-        self._papers, self._port = papers, port
+        self._port = port
+        self._answers = Answers(maker, guests, papers, port)
         self._maker = maker
         self._guests = guests
         self._keeper = (-1, 0)
@@ -313,80 +299,31 @@ class Server:
             slot = Slot(request)
             client.slots.append(slot)
             if isinstance(request, EvidenceRequest):
-                self._asked_for_proof(client, slot, request)
-            elif isinstance(request, HelloRequest):
-                slot.render = _hello(self._maker, request.id)
-            elif isinstance(request, Refusal):
-                slot.render = _error(request.id, request.code, request.message)
-            elif isinstance(request, OwnPapersRequest | CertifyRequest):
-                slot.render = self._of_a_guest(client, request)
-            elif isinstance(request, PaperRequest | PapersStatusRequest):
-                slot.render = self._about_papers(request)
+                if client.guest and self._port is not None:
+                    # What a guest wants told is stated by the very quote that it asks for.
+                    slot.render = self._port.refused(client.guest, request)
+                if slot.render is None:
+                    self._waiting.add(slot)
+            elif isinstance(request, WatchRequest):
+                self._watch(client, request)
             else:
-                self._about_guests(client, slot, request)
+                slot.render = self._answers.render(request, client.guest, self._later(client, slot))
         return found
 
-    def _asked_for_proof(self, client: Client, slot: Slot, request: EvidenceRequest) -> None:
-        """Let a request wait for the next quote; what a guest wants told is stated by that quote already."""
-        try:
-            if client.guest and self._port is not None and request.notify:
-                self._port.channels.tell(client.guest, request.notify)
-        except VouchError as error:
-            slot.render = _error(request.id, error.code, error.message)
-            return
-        self._waiting.add(slot)
+    def _watch(self, client: Client, request: WatchRequest) -> None:
+        """Tell a client each event from now on; it asks nothing more."""
+        client.slots.pop()
+        client.watch_id = request.id
+        client.watch = self._guests.watch(self._pusher(client))
 
-    def _of_a_guest(self, client: Client, request: OwnPapersRequest | CertifyRequest) -> Callable[[], bytes]:
-        """Answer what a guest asks of its own host."""
-        assert self._port is not None
-        channels = self._port.channels
-        try:
-            if isinstance(request, CertifyRequest):
-                return _result(request.id, channels.certify(client.guest, request.key))
-            return _result(request.id, channels.papers(client.guest))
-        except VouchError as error:
-            return _error(request.id, error.code, error.message)
-
-    def _about_papers(self, request: PaperRequest | PapersStatusRequest) -> Callable[[], bytes]:
-        """Keep a part of a paper, or say which there are."""
-        try:
-            if self._papers is None:
-                raise VouchError("this host keeps no papers", code="papers.unavailable")
-            if isinstance(request, PapersStatusRequest):
-                return _result(request.id, self._papers.status())
-            part = request.paper, request.digest, request.size, request.offset, request.data
-            return _result(request.id, self._papers.put(*part))
-        except VouchError as error:
-            return _error(request.id, error.code, error.message)
-
-    def _about_guests(self, client: Client, slot: Slot, request: HostRequest) -> None:
-        """Answer a request about guests or the host, now or when an order has been carried out."""
-        try:
-            if isinstance(request, ChallengeRequest):
-                slot.render = _result(request.id, self._guests.challenge())
-            elif isinstance(request, ListRequest):
-                slot.render = _result(request.id, self._guests.listed())
-            elif isinstance(request, StatusRequest):
-                slot.render = _result(request.id, self._guests.host_status())
-            elif isinstance(request, OrderRequest):
-                self._guests.order(request.order, self._answer_later(client, slot))
-            elif isinstance(request, HostOrderRequest):
-                self._guests.order(request.order, self._answer_later(client, slot), "host-order")
-            else:
-                client.slots.pop()
-                client.watch_id = request.id
-                client.watch = self._guests.watch(self._pusher(client))
-        except VouchError as error:
-            slot.render = _error(request.id, error.code, error.message)
-
-    def _answer_later(self, client: Client, slot: Slot) -> Answer:
+    def _later(self, client: Client, slot: Slot) -> Callable[[], Answer]:
         def answer(result: Mapping[str, Any] | None, code: str, message: str) -> None:
             ident = slot.request.id
-            slot.render = _error(ident, code, message) if result is None else _result(ident, result)
+            slot.render = refusal(ident, code, message) if result is None else rendered(ident, result)
             # Not sent here: the keeper may be lost in the middle of this client's turn.
             self._answered.append(client)
 
-        return answer
+        return lambda: answer
 
     def _pusher(self, client: Client) -> Push:
         def push(event: Mapping[str, Any]) -> None:
@@ -409,7 +346,7 @@ class Server:
             for slot, request in asked:
                 problem = self._maker.refused_offset(request)
                 if problem:
-                    slot.render = _error(request.id, "request.ima-offset", problem)
+                    slot.render = refusal(request.id, "request.ima-offset", problem)
                 else:
                     served.append((slot, request))
             if served:
@@ -420,7 +357,7 @@ class Server:
                 self.proofs += len(served)
         except VouchError as error:
             for slot, request in asked:
-                slot.render = slot.render or _error(request.id, error.code, error.message)
+                slot.render = slot.render or refusal(request.id, error.code, error.message)
         for client in list(self._clients.values()):
             self._advance(client)
 
@@ -451,18 +388,6 @@ class Server:
 def _pipelined(client: Client) -> int:
     """Return how many requests of a client may wait: a guest that wants many proofs waits for each."""
     return 1 if client.guest else MAX_PIPELINED
-
-
-def _hello(maker: EvidenceMaker, ident: str) -> Callable[[], bytes]:
-    return lambda: encode_answer(ident, maker.hello())
-
-
-def _result(ident: str, result: Mapping[str, Any]) -> Callable[[], bytes]:
-    return lambda: encode_answer(ident, dict(result))
-
-
-def _error(ident: str, code: str, message: str) -> Callable[[], bytes]:
-    return lambda: encode_error(ident, code, message)
 
 
 def _evidence(maker: EvidenceMaker, made: Round, index: int, request: EvidenceRequest) -> Callable[[], bytes]:

@@ -56,7 +56,7 @@ def test_hello(verifier: Verifier) -> None:
                 "release_id": RELEASE_ID,
                 "requests": [
                     *("hello", "evidence", "guest.challenge", "guest.list", "guest.order"),
-                    *("host.order", "host.status", "watch"),
+                    *("host.order", "host.papers", "host.papers.status", "host.status", "watch"),
                 ],
             },
         }

@@ -7,69 +7,19 @@ import contextlib
 import pathlib
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from ansible.module_utils.vouch.daemon import server as server_module
-from ansible.module_utils.vouch.daemon.evidence import EvidenceMaker, Round
-from ansible.module_utils.vouch.daemon.exchange import EvidenceRequest, encode_answer
+from ansible.module_utils.vouch.daemon.evidence import EvidenceMaker
 from ansible.module_utils.vouch.daemon.guests import Guests
+from ansible.module_utils.vouch.daemon.papers import HostPapers
 from ansible.module_utils.vouch.daemon.server import Server
-from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.frame import MAX_REQUEST_BYTES, encode_frame
 
+from serverparts import Maker, NoGuests
 from verifier_harness import PlainClient
-
-
-class NoGuests:
-    """A host whose keeper is quiet; a watcher is told what the test says."""
-
-    fd, sending = -1, False
-
-    def __init__(self) -> None:
-        self.watchers: dict[int, Callable[[dict[str, Any]], None]] = {}
-
-    def watch(self, push: Callable[[dict[str, Any]], None]) -> int:
-        number = len(self.watchers) + 1
-        self.watchers[number] = push
-        push({"event": "watch.begin"})
-        return number
-
-    def unwatch(self, number: int) -> None:
-        self.watchers.pop(number, None)
-
-    def tick(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class Maker:
-    """Evidence of a chosen size; can be broken."""
-
-    def __init__(self) -> None:
-        self.answer_chars = 10
-        self.broken = False
-        self.rendered = 0
-
-    def hello(self) -> dict[str, Any]:
-        return {"product": "vouch"}
-
-    def refresh(self) -> None:
-        if self.broken:
-            raise UnreachableError("in lockout", code="tpm.lockout")
-
-    def refused_offset(self, request: EvidenceRequest) -> str:
-        return ""
-
-    def make_round(self, pcrs: tuple[int, ...], nonces: list[bytes]) -> Round:
-        return cast("Round", len(nonces))
-
-    def answer(self, made: Round, index: int, request: EvidenceRequest) -> bytes:
-        self.rendered += 1
-        return encode_answer(request.id, {"size": made, "filler": "x" * self.answer_chars})
 
 
 class Bench:
@@ -83,7 +33,11 @@ class Bench:
         listener.bind(self.path)
         listener.listen(300)
         self.server = Server(
-            listener, cast("EvidenceMaker", self.maker), cast("Guests", self.guests), monotonic_s=lambda: self.now_s
+            listener,
+            cast("EvidenceMaker", self.maker),
+            cast("Guests", self.guests),
+            monotonic_s=lambda: self.now_s,
+            papers=HostPapers(str(path.parent / "papers")),
         )
 
     def turn(self, times: int = 4) -> None:
