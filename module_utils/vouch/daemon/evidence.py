@@ -117,13 +117,17 @@ class EvidenceMaker:
         report: Told about repairs, one line each.
         guests: Returns every guest of this host, ascending by id.
 
+    Attributes:
+        channel_authority: SubjectPublicKeyInfo of the key that this service certifies its guests' channels with; empty
+            while it has none.
+
     Raises:
         VouchError: by ``make_round``, with the code the askers are answered with.
     """
 
     __slots__ = (
         *("_ima", "_ima_base64", "_log", "_now_s", "_report", "_started", "_tpm", "_version"),
-        *("guests", "identity"),
+        *("channel_authority", "guests", "identity"),
     )
 
     def __init__(
@@ -140,6 +144,7 @@ class EvidenceMaker:
     ) -> None:
         self.identity = identity
         self.guests = guests
+        self.channel_authority = b""
         self._tpm = tpm
         self._log = event_log
         self._ima = ima_log
@@ -246,6 +251,7 @@ class EvidenceMaker:
                 "event_log": {"count": self._log.count, "head": self._log.head.hex()},
                 "ima": {"bytes": self._ima.end_bytes},
                 "guests": [guest.to_json() for guest in self.guests()],
+                "channel_authority": encode_base64(self.channel_authority),
             }
         )
         tree = Tree(nonces, hashlib.sha256(statement).digest())
