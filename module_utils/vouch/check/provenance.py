@@ -19,7 +19,9 @@ from ..model.image import IN_TOTO_PAYLOAD_TYPE
 from ..model.key import PublicKey
 from ..model.provenance import Builder, BuildStatement, JobStatement, Run
 from ..model.workkey import WORK_KEY_PAYLOAD_TYPE, WorkKey
+from ..parse.canonical import load_canonical
 from ..parse.distcc import DistccAnswer, DistccRequest
+from ..parse.envelope import MAX_ENVELOPE_BYTES, parse_envelope
 from .opened import VerifiedPayload, open_with
 from .signature import verify_signature
 
@@ -81,6 +83,23 @@ def read_owner(certificate: bytes) -> ChannelOwner:
         raise deny("provenance.certificate", "channel", actual=error, source=SOURCE) from None
 
 
+def _open(data: bytes, key: PublicKey, subject: str) -> VerifiedPayload:
+    """Return the payload of an envelope in the one spelling that ``make.provenance.seal`` writes.
+
+    What a bundle is made of is named by digest, so what no signature covers (the id of the key, white space) must not
+    be free either.
+    """
+    opened = open_with(verify_signature, data, (key,), subject)
+    try:
+        load_canonical(data[:-1], limit_bytes=MAX_ENVELOPE_BYTES)
+        stated = [item.keyid for item in parse_envelope(data).signatures]
+        if data[-1:] != b"\n" or stated != [key.keyid]:
+            raise ParseError("envelope", 0, "is no line of canonical JSON with one signature and its key's id")
+    except ParseError as error:
+        raise deny("envelope.malformed", subject, actual=error) from None
+    return opened
+
+
 def verify_work_key(endorsement: bytes, owner: ChannelOwner) -> VerifiedWorkKey:
     """Return the work key that ``owner`` endorsed.
 
@@ -93,7 +112,7 @@ def verify_work_key(endorsement: bytes, owner: ChannelOwner) -> VerifiedWorkKey:
         EvidenceError: ``envelope.malformed``, ``envelope.signature.invalid``, ``provenance.key``,
             ``provenance.key.owner``, ``provenance.time``.
     """
-    opened = open_with(verify_signature, endorsement, (owner.key,), "work key")
+    opened = _open(endorsement, owner.key, "work key")
     try:
         if opened.payload_type != WORK_KEY_PAYLOAD_TYPE:
             raise ParseError("work-key", 0, f"payload is of type {opened.payload_type}", code="envelope.type")
@@ -124,7 +143,7 @@ def verify_job(statement: bytes, work_key: VerifiedWorkKey) -> VerifiedJob:
         EvidenceError: ``envelope.malformed``, ``envelope.signature.invalid``, ``provenance.malformed``,
             ``provenance.builder``, ``provenance.time``.
     """
-    opened = open_with(verify_signature, statement, (work_key.key,), "job")
+    opened = _open(statement, work_key.key, "job")
     try:
         job = JobStatement.from_bytes(_in_toto(opened, "job"))
     except ParseError as error:
@@ -135,7 +154,7 @@ def verify_job(statement: bytes, work_key: VerifiedWorkKey) -> VerifiedJob:
 
 def verify_build(statement: bytes, work_key: VerifiedWorkKey) -> VerifiedBuild:
     """Return what a guest states about a build: the four steps of ``verify_job``, and its errors."""
-    opened = open_with(verify_signature, statement, (work_key.key,), "build")
+    opened = _open(statement, work_key.key, "build")
     try:
         build = BuildStatement.from_bytes(_in_toto(opened, "build"))
     except ParseError as error:

@@ -28,6 +28,7 @@ from provenanceparts import ANSWER, NOW_S, REQUEST, Worker
 
 WORKER, OTHER = Worker("node1", "fd00::2"), Worker("node2", "fd00::3")
 SPKI = WORKER.signer.public.spki
+KEYID, CHANNEL = WORKER.signer.public.keyid, WORKER.guest.owner.key.keyid
 BUILD = BuildStatement(
     builder=WORKER.builder, run=WORKER.run(), subjects={"app": sha256(b"app")}, objects={sha256(b"a"): sha256(b"1")}
 )
@@ -65,10 +66,10 @@ ENDORSEMENTS: dict[str, tuple[Callable[[], bytes], str]] = {
         "envelope.signature.invalid",
     ),
     "of another kind": (
-        lambda: seal(IN_TOTO_PAYLOAD_TYPE, WORKER.job().to_bytes(), keyid="", sign=WORKER.guest.sign),
+        lambda: seal(IN_TOTO_PAYLOAD_TYPE, WORKER.job().to_bytes(), keyid=CHANNEL, sign=WORKER.guest.sign),
         "provenance.key",
     ),
-    "unreadable": (lambda: seal(WORK_KEY_PAYLOAD_TYPE, b"{}", keyid="", sign=WORKER.guest.sign), "provenance.key"),
+    "unreadable": (lambda: seal(WORK_KEY_PAYLOAD_TYPE, b"{}", keyid=CHANNEL, sign=WORKER.guest.sign), "provenance.key"),
     "of another guest": (lambda: WORKER.guest.endorse(SPKI, NOW_S, guest="node2"), "provenance.key.owner"),
     "of another host": (
         lambda: WORKER.guest.endorse(SPKI, NOW_S, host_id="00000000-2222-4333-8444-555555555555"),
@@ -102,9 +103,14 @@ JOBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "envelope.signature.invalid",
     ),
     "of another type": (
-        lambda: seal("text/plain", WORKER.job().to_bytes(), keyid="", sign=WORKER.signer.sign),
+        lambda: seal("text/plain", WORKER.job().to_bytes(), keyid=KEYID, sign=WORKER.signer.sign),
         "provenance.malformed",
     ),
+    "with no key's id": (
+        lambda: seal(IN_TOTO_PAYLOAD_TYPE, WORKER.job().to_bytes(), keyid="", sign=WORKER.signer.sign),
+        "envelope.malformed",
+    ),
+    "in another spelling": (lambda: WORKER.signer.seal(WORKER.job())[:-1] + b" ", "envelope.malformed"),
     "a build": (lambda: WORKER.signer.seal(BUILD), "provenance.malformed"),
     "by another guest": (lambda: sealed(builder=OTHER.builder), "provenance.builder"),
     "under another channel": (
