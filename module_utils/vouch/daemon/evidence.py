@@ -118,6 +118,10 @@ class EvidenceMaker:
         guests: Returns every guest of this host, ascending by id.
         channel_authority: Returns the key that certifies guests' channels, SubjectPublicKeyInfo; b"" for none.
 
+    Attributes:
+        channel_authority: SubjectPublicKeyInfo of the key that this service certifies its guests' channels with; empty
+            while it has none.
+
     Raises:
         VouchError: by ``make_round``, with the code the askers are answered with.
     """

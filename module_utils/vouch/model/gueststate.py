@@ -179,8 +179,7 @@ class GuestRecord(NamedTuple):
             ima_count=ima.integer("count", maximum=MAX_COUNT),
             ima_head=ima.hex("head", 32),
             counter=fields.integer("counter", maximum=MAX_COUNT),
-            # Stated before guests had channels: then it is missing.
-            channel=GuestChannel.read(fields.object("channel")) if fields.has("channel") else NO_CHANNEL,
+            channel=GuestChannel.read(fields.object("channel")),
         )
         ima.done()
         fields.done()

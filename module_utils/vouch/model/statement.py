@@ -135,10 +135,7 @@ class HostStatement:
             event_log_head=event_log.hex("head", 32),
             ima_bytes=ima.integer("bytes"),
             guests=read_guests(fields, "guests"),
-            # Stated before guests had channels: then it is missing.
-            channel_authority=fields.blob("channel_authority", limit_bytes=MAX_AUTHORITY_BYTES, empty=True)
-            if fields.has("channel_authority")
-            else b"",
+            channel_authority=fields.blob("channel_authority", limit_bytes=MAX_AUTHORITY_BYTES, empty=True),
         )
         for part in (event_log, ima, fields):
             part.done()

@@ -13,8 +13,12 @@ from collections.abc import Iterator
 
 import pytest
 from ansible.module_utils.vouch.appraise.peer import PeerAppraiser, PeerPapers
+from ansible.module_utils.vouch.authority.ike import Ike, connection
+from ansible.module_utils.vouch.authority.own import ChannelKey
 from ansible.module_utils.vouch.check.provenance import verify_work_key
+from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.model.acceptance import PAPERS, Acceptance
+from ansible.module_utils.vouch.model.channelcert import Channel, certificate
 from ansible.module_utils.vouch.model.channelowner import ChannelOwner
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.key import PublicKey
@@ -117,6 +121,39 @@ def test_nobody_else_ends_it(two: Lab) -> None:
     assert two.port.tell(two.a.address, *host.revocation("g2", reason=RENEWED))["result"] == {"ended": 1}
     two.a.wait_for(lambda: two.a.peer(two.b.address)["accepted_at"] > accepted_at)
     assert two.a.channels()
+
+
+def test_charon_lets_nobody_in_who_has_another_certificate(two: Lab) -> None:
+    """The right name and address, a certificate of the right form, but not the one that was judged."""
+    connected(two)
+    (name,) = two.a.channels()
+    host, other = two.port.host_of("g1"), two.port.host_of("g2")
+    key = ChannelKey()
+    now_s = int(time.time())
+    said = Channel(host.host_id, "g1", key.spki, now_s - 300, now_s + 300)
+    forged = certificate(said, serial=bytes(range(1, 17)), sign=host.sign)
+    ike = Ike(str(two.a.charon.socket), tunnel=two.a.charon.user_space)
+    ike.end_peer(name)
+    ended(two.b, 3)
+    ike.load_own(key.private_der, forged)
+    loaded = connection(
+        own_address=two.a.address,
+        own_name=said.name,
+        own_certificate=forged,
+        address=two.b.address,
+        name=f"g2.{other.host_id}",
+        certificate=other.guests["g2"].certificate,
+        tunnel=ike.tunnel,
+    )
+    ike.load_peer(name, loaded)
+    with pytest.raises(UnreachableError) as caught:
+        ike.initiate(name)
+    assert caught.value.code == "vici.refused"
+    assert not two.b.channels()
+    assert "AUTHENTICATION_FAILED" in two.a.charon.log.read_text() or "AUTH_FAILED" in two.a.charon.log.read_text()
+    two.a.stop()
+    two.a.start()
+    connected(two)
 
 
 def test_a_vm_verifier_that_started_again_certifies_again(two: Lab) -> None:
