@@ -34,6 +34,8 @@ CONFIGURATION = """\
 charon-systemd {{
   load = {plugins}
   retransmit_timeout = 0.5
+  retransmit_base = 1.0
+  retransmit_tries = 3
   plugins {{
     vici {{
       socket = unix://{socket}
@@ -146,7 +148,13 @@ class Charon:
         if self.user_space and not pathlib.Path(LIBIPSEC).is_file():
             plugins, more = PLUGINS, ""
         configuration.write_text(CONFIGURATION.format(plugins=plugins, more=more, socket=self.socket, log=self.log))
-        self._output = (folder / "charon.out").open("wb")
+        self._space, self._configuration, self._folder = space, configuration, folder
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        space, configuration, folder = self._space, self._configuration, self._folder
+        self._output = (folder / "charon.out").open("ab")
         self.process = subprocess.Popen(
             space.command(CHARON),
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "STRONGSWAN_CONF": str(configuration)},

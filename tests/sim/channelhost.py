@@ -159,7 +159,12 @@ class SimChannelHost:
             **changes,
         )
         self.guests[guest] = found
-        record = found.record(self.now_s)
+        self.launch(guest)
+        return found
+
+    def launch(self, guest: str) -> None:
+        """Log the launch of a guest."""
+        record = self.guests[guest].record(self.now_s)
         self.attester.log_event(
             {
                 "event": "guest.launch",
@@ -171,7 +176,12 @@ class SimChannelHost:
                 "counter": record.counter,
             }
         )
-        return found
+
+    def reboot(self) -> None:
+        """Boot anew: registers, logs and measurement list begin again, and the guests are launched again."""
+        self.attester.boot()
+        for guest in self.guests:
+            self.launch(guest)
 
     def credential(self, **changes: Any) -> bytes:
         """Return the credential that an enrolment authority gave this host."""

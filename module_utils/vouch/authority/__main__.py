@@ -119,6 +119,7 @@ async def _certified(card: str, upstream: Host, clock: SystemClock) -> Own:
 
 
 def _load(ike: Ike, own: Own) -> None:
+    ike.started_anew()
     ike.forget_all()
     ike.load_own(own.key.private_der, own.certificate)
 

@@ -14,7 +14,6 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..appraise.peer import AcceptedPeer, PeerPapers
@@ -39,19 +38,6 @@ from .peers import REVOKED, Action, Ask, Load, PeerTable
 DECISION_S = 12.0
 TICK_S = 0.5
 MAX_SIGNATURE_BYTES = 128
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a channel came to be.
-
-    Attributes:
-        steps_ms: Milliseconds of each step, in order.
-        up: Whether it is there.
-    """
-
-    steps_ms: dict[str, float] = field(default_factory=dict)
-    up: bool = False
 
 
 class Channels:
@@ -99,25 +85,27 @@ class Channels:
         """Return Unix seconds."""
         return self._clock.now().timestamp()
 
-    async def connect(self, address: str) -> Outcome:
-        """Return when there is a channel to that peer, or when it is clear that there is none: the table says why.
+    async def connect(self, address: str) -> dict[str, float]:
+        """Return when there is a channel to that peer, or when it is not accepted: the table says which, and why.
+
+        Returns:
+            Milliseconds of each step by its name.
 
         Raises:
             UnreachableError: ``peer.own``, ``peer.many``, ``peer.not-ready`` when the peer does not accept us, and as
                 charon.
         """
-        began, outcome = time.monotonic(), Outcome()
-        self._steps[address] = outcome.steps_ms
+        began, steps = time.monotonic(), dict[str, float]()
+        self._steps[address] = steps
         try:
             await self._do(self.table.want(address, self.now_s()))
             await self._decided(address)
             if (accepted := self.table.accepted(address)) is not None:
-                await self._open(accepted, outcome.steps_ms)
-                outcome.up = self.table.accepted(address) is not None
+                await self._open(accepted, steps)
         finally:
             self._steps.pop(address, None)
-        outcome.steps_ms["all"] = ms_since(began)
-        return outcome
+        steps["all"] = ms_since(began)
+        return steps
 
     async def disconnect(self, address: str) -> None:
         """End the channel to that peer; it may open another."""
@@ -228,6 +216,7 @@ class Channels:
 
     async def keep(self) -> None:
         """Do what is due, for ever; a fault of ours in a task ends it."""
+        complaint = ""
         while True:
             await asyncio.sleep(TICK_S)
             if self._broken is not None:
@@ -242,11 +231,15 @@ class Channels:
                         del locks[address]
             for address in list(self._ending):
                 await self._end(address)
-            if self.own.stale(now_s):
-                try:
+            try:
+                await self._tend_charon()
+                if self.own.stale(now_s):
                     await self.renew(self.own)
-                except VouchError as error:
-                    self._report(f"no new certificate, tried again: {error}")
+                complaint = ""
+            except VouchError as error:
+                if complaint != error.code:
+                    self._report(f"tried again: {error}")
+                complaint = error.code
 
     async def renew(self, before: Own) -> None:
         """Get another certificate for the same key, and have charon use it, unless somebody did since ``before``.
@@ -258,11 +251,26 @@ class Channels:
             if self.own is not before:
                 return
             own = await self._host.certified(before.key, now_s=int(self.now_s()))
-            await asyncio.to_thread(self._ike.load_own, own.key.private_der, own.certificate)
+            await self._tell_charon(own)
             self.own = own
-            for peer in list(self.table):
-                if peer.accepted is not None:
-                    await self._load(peer.accepted)
+            await self._load_accepted()
+
+    async def _tend_charon(self) -> None:
+        """Where charon started anew: begin anew with it."""
+        if await asyncio.to_thread(self._ike.started_anew):
+            self._report("charon started anew")
+            async with self._renewing:
+                await asyncio.to_thread(self._ike.forget_all)
+                await self._tell_charon(self.own)
+                await self._load_accepted()
+
+    async def _tell_charon(self, own: Own) -> None:
+        await asyncio.to_thread(self._ike.load_own, own.key.private_der, own.certificate)
+
+    async def _load_accepted(self) -> None:
+        for peer in list(self.table):
+            if peer.accepted is not None:
+                await self._load(peer.accepted)
 
     async def close(self) -> None:
         """End every channel: without us nobody would end them in time."""

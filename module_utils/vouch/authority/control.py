@@ -19,7 +19,7 @@ from ..model.merkle import NONCE_BYTES
 from ..model.workkey import WORK_KEY_PAYLOAD_TYPE, WorkKey
 from ..parse.fields import Fields, encode_base64
 from ..port.clock import Clock
-from .channels import Channels, Outcome
+from .channels import Channels
 from .judging import Judged
 from .messages import Question, read_address
 from .own import MAX_KEY_BYTES
@@ -83,8 +83,16 @@ class ProgramDesk:
         """``connect`` {address}: a channel to that peer; answered when it is there, or why there is none."""
         address = read_address(fields, "address")
         fields.done()
-        outcome = await self._channels.connect(address)
-        return self._outcome(address, outcome)
+        steps_ms = await self._channels.connect(address)
+        peer = self._channels.table.find(address)
+        shown = {} if peer is None else peer_json(peer)
+        return {
+            "up": shown.get("state") == ACCEPTED,
+            "state": shown.get("state", ""),
+            "reason": shown.get("reason", ""),
+            "expires_at": shown.get("expires_at", 0),
+            "steps_ms": {name: round(value) for name, value in steps_ms.items()},
+        }
 
     async def disconnect(self, fields: Fields) -> Mapping[str, Any]:
         """``disconnect`` {address}: no channel to that peer."""
@@ -150,17 +158,6 @@ class ProgramDesk:
             return await self._channels.judge_again(address)
         except EvidenceError as error:
             raise UnreachableError(f"that peer is not accepted: {error}", code=error.code) from None
-
-    def _outcome(self, address: str, outcome: Outcome) -> Mapping[str, Any]:
-        peer = self._channels.table.find(address)
-        shown = {} if peer is None else peer_json(peer)
-        return {
-            "up": outcome.up,
-            "state": shown.get("state", ""),
-            "reason": shown.get("reason", ""),
-            "expires_at": shown.get("expires_at", 0),
-            "steps_ms": {name: round(value) for name, value in outcome.steps_ms.items()},
-        }
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from ..errors import UnreachableError
 from ..parse.vici import Given, section_of, text_of
 from ..port.vici import SOCKET, Vici
+from ..port.xfrm import forget_ipsec
 
 IKE_PROPOSAL = "aes256gcm16-prfsha256-ecp256"
 ESP_PROPOSAL = "aes256gcm16-ecp256"
@@ -88,6 +89,7 @@ class Ike:
 
     def __init__(self, path: str = SOCKET, *, tunnel: bool = False) -> None:
         self._path, self.tunnel = path, tunnel
+        self._watch, self._gone = Vici(path), False
 
     def load_own(self, private_key: bytes, certificate: bytes) -> None:
         """Take our key and certificate, and forget every other: those of peers are loaded again by the caller."""
@@ -97,12 +99,27 @@ class Ike:
             vici.ask("load-cert", {"type": "X509", "flag": "NONE", "data": certificate})
 
     def forget_all(self) -> None:
-        """End every channel and unload every connection: what an earlier run left."""
+        """End every channel and unload every connection: what an earlier run left, of us or of charon."""
         with Vici(self._path) as vici:
             found = vici.ask("get-conns").message.get("conns")
             names = {item.decode("ascii", "replace") for item in found} if isinstance(found, list) else set()
             for name in sorted(names):
                 self._end(vici, name)
+        # A charon that died took its connections with it, and left the kernel to go on.
+        forget_ipsec()
+        self._gone = False
+
+    def started_anew(self) -> bool:
+        """Say whether charon went away since ``forget_all``, and is back: then it knows nothing of us.
+
+        One connection is kept for nothing else; when charon goes, it breaks.
+        """
+        try:
+            self._watch.ask("version")
+        except UnreachableError as error:
+            self._gone = self._gone or error.code in ("vici.lost", "vici.connect")
+            raise
+        return self._gone
 
     def load_peer(self, name: str, loaded: Mapping[str, Given]) -> None:
         """Load the connection to a peer, or replace it."""

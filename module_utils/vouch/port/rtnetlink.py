@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One network card told what it is: up, with one IPv6 address and a default route. Three messages to the kernel.
 
-    message    nlmsghdr, then ifinfomsg, ifaddrmsg or rtmsg, then attributes
-    nlmsghdr   length u32, type u16, flags u16, sequence u32, port u32
+    message    nlmsghdr (port.netlink), then ifinfomsg, ifaddrmsg or rtmsg, then attributes
     attribute  length u16 (of all of it), type u16, value, filled up to 4 bytes
 
 Everything is in the machine's byte order. A guest has no other program that would do this.
@@ -12,50 +11,40 @@ Source: rtnetlink(7), netlink(7); linux/netlink.h, linux/rtnetlink.h, linux/if_a
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import struct
 
 from ..errors import UnreachableError, UsageError
+from .netlink import CREATE, REPLACE, Netlink
 
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 20, 24
-_NLMSG_ERROR = 2
-_REQUEST, _ACK, _REPLACE, _CREATE = 0x1, 0x4, 0x100, 0x400
 _IFF_UP = 0x1
 _IFA_LOCAL, _IFA_ADDRESS, _IFA_F_NODAD = 2, 1, 0x02
 _RTA_OIF, _RTA_GATEWAY = 4, 5
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
-
-TIMEOUT_S = 5.0
-MAX_ANSWER_BYTES = 64 * 1024
-HEADER = struct.Struct("=IHHII")
 
 
 class Rtnetlink:
     """Changes to the network of this machine's own namespace; each returns when the kernel did it.
 
     Raises:
-        UnreachableError: ``rtnetlink.card`` for a card that is not there, ``rtnetlink.refused`` with the kernel's
-            reason, ``rtnetlink.answer`` for an answer that is none.
+        UnreachableError: ``rtnetlink.card`` for a card that is not there, and as ``port.netlink.Netlink``.
         UsageError: ``rtnetlink.address`` for what is no IPv6 address.
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.settimeout(TIMEOUT_S)
-        self._sequence = 0
+        self._kernel = Netlink(socket.NETLINK_ROUTE)
 
     def __enter__(self) -> Rtnetlink:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self._kernel.close()
 
     def set_up(self, card: str) -> None:
         """Set a card up."""
         body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, _index(card), _IFF_UP, _IFF_UP)
-        self._ask(RTM_NEWLINK, 0, body)
+        self._kernel.ask(RTM_NEWLINK, 0, body)
 
     def add_address(self, card: str, address: str, *, prefix_bits: int = 128) -> None:
         """Give a card an address; one that it has already is left as it is.
@@ -65,7 +54,9 @@ class Rtnetlink:
         """
         raw = _address(address)
         body = struct.pack("=BBBBi", socket.AF_INET6, prefix_bits, _IFA_F_NODAD, _RT_SCOPE_UNIVERSE, _index(card))
-        self._ask(RTM_NEWADDR, _CREATE | _REPLACE, body + _attribute(_IFA_LOCAL, raw) + _attribute(_IFA_ADDRESS, raw))
+        self._kernel.ask(
+            RTM_NEWADDR, CREATE | REPLACE, body + _attribute(_IFA_LOCAL, raw) + _attribute(_IFA_ADDRESS, raw)
+        )
 
     def add_default_route(self, card: str, gateway: str) -> None:
         """Send everything that has no other route to ``gateway``, an address on the other side of the card."""
@@ -75,33 +66,7 @@ class Rtnetlink:
             0,
         )
         body += _attribute(_RTA_GATEWAY, _address(gateway)) + _attribute(_RTA_OIF, struct.pack("=I", _index(card)))
-        self._ask(RTM_NEWROUTE, _CREATE | _REPLACE, body)
-
-    def _ask(self, kind: int, flags: int, body: bytes) -> None:
-        self._sequence += 1
-        message = HEADER.pack(HEADER.size + len(body), kind, _REQUEST | _ACK | flags, self._sequence, 0) + body
-        try:
-            self._socket.sendto(message, (0, 0))
-            answer = self._socket.recv(MAX_ANSWER_BYTES)
-        except OSError as error:
-            raise UnreachableError(f"the kernel's network cannot be asked: {error}", code="rtnetlink.answer") from None
-        failed = read_error(answer, self._sequence)
-        if failed:
-            name = errno.errorcode.get(failed, str(failed))
-            raise UnreachableError(f"the kernel refused: {name}, {os.strerror(failed)}", code="rtnetlink.refused")
-
-
-def read_error(answer: bytes, sequence: int) -> int:
-    """Return the errno of an acknowledgement, 0 for success.
-
-    Raises:
-        UnreachableError: ``rtnetlink.answer``.
-    """
-    if len(answer) >= HEADER.size + 4:
-        length, kind, _, answered, _ = HEADER.unpack_from(answer)
-        if kind == _NLMSG_ERROR and answered == sequence and length <= len(answer):
-            return -int(struct.unpack_from("=i", answer, HEADER.size)[0])
-    raise UnreachableError("the kernel's answer is no acknowledgement", code="rtnetlink.answer")
+        self._kernel.ask(RTM_NEWROUTE, CREATE | REPLACE, body)
 
 
 def _index(card: str) -> int:

@@ -156,6 +156,18 @@ def test_charon_lets_nobody_in_who_has_another_certificate(two: Lab) -> None:
     connected(two)
 
 
+def test_a_host_that_booted_anew_is_asked_from_the_beginning(two: Lab) -> None:
+    """We ask on from where its measurement list was judged up to; now there is another list."""
+    connected(two)
+    accepted_at = two.a.peer(two.b.address)["accepted_at"]
+    host = two.port.host_of("g2")
+    two.port.change(host.reboot)
+    time.sleep(1.1)
+    two.port.tell(two.a.address, *host.revocation("g2", reason=RENEWED))
+    two.a.wait_for(lambda: two.a.peer(two.b.address)["accepted_at"] > accepted_at)
+    assert two.a.channels()
+
+
 def test_a_vm_verifier_that_started_again_certifies_again(two: Lab) -> None:
     connected(two)
     host, before = two.port.host_of("g2"), two.b.ask("identity")["certificate"]
@@ -181,6 +193,19 @@ def test_an_authority_that_was_killed_leaves_nothing_to_the_next_one(two: Lab) -
     # The other side has accepted the key from before, and learns of the new one as soon as it is asked.
     outcome = two.b.ask("connect", address=two.a.address)
     assert outcome.get("up"), (outcome, two.a.said, two.b.said)
+    assert two.b.reaches(two.a)
+
+
+def test_a_charon_that_died_begins_anew_with_what_is_accepted(two: Lab) -> None:
+    connected(two)
+    assert "charon started anew" not in two.b.said
+    two.b.charon.process.kill()
+    two.b.charon.process.wait()
+    two.b.charon.start()
+    two.b.wait_for(lambda: "charon started anew" in two.b.said)
+    # The other end speaks into the old channel until it finds it dead.
+    ended(two.a, 8)
+    assert two.b.ask("connect", address=two.a.address).get("up"), (two.a.said, two.b.said)
     assert two.b.reaches(two.a)
 
 
@@ -247,6 +272,7 @@ def test_a_peer_whose_package_is_another_is_refused(tmp_path: pathlib.Path) -> N
         assert not two.b.channels()
 
 
+@pytest.mark.thorough
 def test_a_channel_lasts_as_long_as_its_acceptance_is_renewed(tmp_path: pathlib.Path) -> None:
     """With a short life: renewed for longer than that, then refused at the next question, then never renewed."""
     ttl_s = 3
