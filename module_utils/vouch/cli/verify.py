@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from ..appraise.anchors import Anchors
 from ..appraise.jwks import MAX_JWKS_BYTES, KeySet, join_key_sets, key_set
 from ..appraise.provenance import recheck_provenance
+from ..appraise.provenancejudge import PeerJudge, ProvenanceAnchors
 from ..appraise.recheck import Outcome, recheck
 from ..errors import EvidenceError, ParseError, UsageError, VouchError
 from ..model.finding import Finding
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--appraiser-key", "FILE", "who may sign results: PEM, JWK or JWKS"),
         ("--release-key", "FILE", "who may sign host releases: PEM"),
         ("--package-key", "FILE", "who may sign guest packages: PEM"),
+        ("--enrolment-key", "FILE", "of a provenance bundle: who may have enrolled the hosts: PEM"),
     ):
         trust.add_argument(option, type=pathlib.Path, action="append", default=[], metavar=metavar, help=meaning)
     trust.add_argument(
@@ -102,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="HEX",
         help="PCR 4 of an installer that may have installed the host",
+    )
+    trust.add_argument(
+        "--guest",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of a provenance bundle: name of a package that a guest of the build may have",
     )
     parser.add_argument(
         "--file",
@@ -127,8 +136,10 @@ def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) 
     data = read_bounded(chosen.bundle, limit_bytes=max(MAX_BUNDLE_BYTES, MAX_PROVENANCE_BYTES))
     if is_provenance_bundle(data):
         return _verify_provenance(chosen, data, out, err)
-    if chosen.file:
-        raise UsageError("--file is about provenance bundles, this is none", code="verify.file")
+    if chosen.file or chosen.enrolment_key or chosen.guest:
+        raise UsageError(
+            "--file, --enrolment-key and --guest are about provenance bundles, this is none", code="verify.file"
+        )
     try:
         found = recheck(parse_bundle(data), anchors)
     except ParseError as error:
@@ -146,8 +157,16 @@ def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) 
 
 def _verify_provenance(chosen: argparse.Namespace, data: bytes, out: TextIO, err: TextIO) -> int:
     files = {str(path): file_digest(path) for path in chosen.file}
+    anchors = ProvenanceAnchors(
+        enrolment_keys=tuple(_public_key(path) for path in chosen.enrolment_key),
+        release_keys=tuple(_public_key(path) for path in chosen.release_key),
+        installer_pcr4=tuple(chosen.installer_pcr4),
+        package_keys=tuple(_public_key(path) for path in chosen.package_key),
+        names=tuple(chosen.guest),
+    )
+    judge = PeerJudge(anchors) if anchors.complete else None
     try:
-        found = recheck_provenance(parse_provenance_bundle(data), None, files=files)
+        found = recheck_provenance(parse_provenance_bundle(data), judge, files=files)
     except ParseError as error:
         return _false(chosen, [Finding.deny(error.code, "bundle", actual=error.message)], error, out, err)
     code = EXIT_CODES[found.outcome]
