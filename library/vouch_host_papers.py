@@ -58,6 +58,11 @@ options:
     description: Signed release file (DSSE) that the host runs.
     type: path
     required: true
+  former_releases:
+    description: Signed release files that the host was installed with and updated from.
+    type: list
+    elements: path
+    default: []
   image_store:
     description: Folder of the image store, for the list of files of the release.
     type: path
@@ -110,7 +115,7 @@ sent:
   returned: success
   type: list
   elements: str
-  sample: [credential, keys, manifest, release]
+  sample: [credential, former, keys, manifest, release]
 papers:
   description: SHA-256 of each paper that the host has, or would have.
   returned: success
@@ -146,11 +151,13 @@ try:
     from ansible.module_utils.vouch.check.signature import verify_release
     from ansible.module_utils.vouch.install.papers import (
         CREDENTIAL,
+        FORMER,
         KEYS,
         MANIFEST,
         RELEASE,
         credential_for,
         deliver,
+        former_paper,
         keys_paper,
     )
     from ansible.module_utils.vouch.make.sign import load_private_key, public_key
@@ -175,6 +182,7 @@ def argument_spec() -> dict[str, Any]:
         "enrolment_key": {"type": "path", "required": True, "no_log": False},
         "credential": {"type": "path", "required": True},
         "release": {"type": "path", "required": True},
+        "former_releases": {"type": "list", "elements": "path", "default": []},
         "image_store": {"type": "path", "required": True},
         "keys": {"type": "list", "elements": "path", "required": True, "no_log": False},
         "valid_for": {"type": "int", "default": 2592000},
@@ -204,6 +212,7 @@ def papers_of(params: dict[str, Any], now_s: int) -> dict[str, bytes]:
         RELEASE: envelope,
         MANIFEST: read_bounded(str(manifest), limit_bytes=MAX_FILE_BYTES),
         KEYS: keys_paper(keys),
+        FORMER: former_paper(read_bounded(path, limit_bytes=MAX_FILE_BYTES) for path in params["former_releases"]),
     }
 
 

@@ -21,7 +21,7 @@ from ..model.channelcert import LIFE_S, SERIAL_BYTES, SKEW_S, Channel, certifica
 from ..model.gueststate import MAX_TOLD, NO_CHANNEL, RUNNING, VIOLATED, GuestRecord
 from ..model.revocation import RENEWED, STOP, VIOLATION, Revocation
 from ..parse.fields import encode_base64
-from .papers import HostPapers
+from .papers import FORMER, KEYS, HostPapers
 
 
 class Key(Protocol):
@@ -109,7 +109,8 @@ class HostChannels:
             "credential": encode_base64(shown["credential"]),
             "release": encode_base64(shown["release"]),
             "manifest": encode_base64(shown["manifest"]),
-            "keys": [encode_base64(key) for key in self._papers.signers()],
+            "keys": [encode_base64(key) for key in self._papers.items(KEYS)],
+            "former": [encode_base64(release) for release in self._papers.items(FORMER)],
             "channel_authority": encode_base64(self._authority().spki),
         }
 

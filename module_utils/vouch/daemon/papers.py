@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the host shows to strangers beside its evidence: credential, release, manifest, and the keys that signed them.
+"""What the host shows to strangers beside its evidence: credential, releases, manifest, and the keys that signed them.
 
 The controller delivers them over SSH, part by part. Nothing on the host decides by them and nobody has to believe them:
 each is what its signature or its digest says, wherever it was kept. So they are taken from anybody whom the image lets
@@ -18,14 +18,15 @@ from ..errors import ParseError, VouchError
 from ..parse.canonical import load_canonical
 from ..parse.fields import Fields
 
-CREDENTIAL, RELEASE, MANIFEST, KEYS = "credential", "release", "manifest", "keys"
-LIMITS = {CREDENTIAL: 2 << 20, RELEASE: 2 << 20, MANIFEST: 16 << 20, KEYS: 64 << 10}
+CREDENTIAL, RELEASE, MANIFEST, KEYS, FORMER = "credential", "release", "manifest", "keys", "former"
+LIMITS = {CREDENTIAL: 2 << 20, RELEASE: 2 << 20, MANIFEST: 16 << 20, KEYS: 64 << 10, FORMER: 16 << 20}
 """Bytes of each paper."""
 
 PART_BYTES = 40 * 1024
 """Of one request, whose frame holds it in base64."""
 
-MAX_KEYS, MAX_KEY_BYTES = 16, 1024
+LISTS = {KEYS: (16, 1024), FORMER: (128, 1 << 20)}
+"""Papers that are lists: most items, most bytes of each."""
 
 
 class HostPapers:
@@ -64,8 +65,8 @@ class HostPapers:
         whole = bytes(self._parts.pop(name))
         if hashlib.sha256(whole).digest() != digest:
             raise VouchError(f"{name} is another one than its digest says", code="papers.digest")
-        if name == KEYS:
-            read_keys(whole)
+        if name in LISTS:
+            read_list(name, whole)
         self._write(name, whole)
         return {"paper": name, "have": size, "complete": True}
 
@@ -73,10 +74,10 @@ class HostPapers:
         """Return every paper by its name, empty where it is not here."""
         return {name: self._read(name) for name in LIMITS}
 
-    def signers(self) -> tuple[bytes, ...]:
-        """Return the keys that signed the papers, SubjectPublicKeyInfo each; none where they are not here."""
-        data = self._read(KEYS)
-        return read_keys(data) if data else ()
+    def items(self, name: str) -> tuple[bytes, ...]:
+        """Return what a paper lists, keys (SubjectPublicKeyInfo) or former releases; nothing where it is not here."""
+        data = self._read(name)
+        return read_list(name, data) if data else ()
 
     def _read(self, name: str) -> bytes:
         try:
@@ -103,16 +104,16 @@ class HostPapers:
             raise VouchError(f"{path}: {error.strerror}", code="papers.storage") from None
 
 
-def read_keys(data: bytes) -> tuple[bytes, ...]:
-    """Return the keys of the paper ``keys``: a canonical JSON list of base64.
+def read_list(name: str, data: bytes) -> tuple[bytes, ...]:
+    """Return what a paper of ``LISTS`` holds: a canonical JSON list of base64.
 
     Raises:
         VouchError: ``papers.malformed``.
     """
+    most, limit_bytes = LISTS[name]
     try:
-        items = load_canonical(data, limit_bytes=LIMITS[KEYS])
-        fields = Fields({"keys": items}, "papers")
-        found = fields.array("keys", maximum=MAX_KEYS)
-        return tuple(Fields({"key": item}, "papers").blob("key", limit_bytes=MAX_KEY_BYTES) for item in found)
+        fields = Fields({name: load_canonical(data, limit_bytes=LIMITS[name])}, "papers")
+        found = fields.array(name, maximum=most)
+        return tuple(Fields({"item": item}, name).blob("item", limit_bytes=limit_bytes) for item in found)
     except ParseError as error:
-        raise VouchError(f"keys: {error}", code="papers.malformed") from None
+        raise VouchError(f"{name}: {error}", code="papers.malformed") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host shows to strangers, made on the controller and delivered: credential, release, manifest, keys.
+"""What a host shows to strangers, made on the controller and delivered: credential, releases, manifest, keys.
 
 A second delivery of the same changes nothing: the credential that was issued last is kept by the controller, and used
 for as long as it says the same and has half of its time left.
@@ -25,7 +25,7 @@ from ..parse.canonical import dump_canonical
 from ..parse.envelope import parse_envelope
 from ..parse.fields import encode_base64
 
-CREDENTIAL, RELEASE, MANIFEST, KEYS = "credential", "release", "manifest", "keys"
+CREDENTIAL, RELEASE, MANIFEST, KEYS, FORMER = "credential", "release", "manifest", "keys", "former"
 MAX_KEYS = 16
 
 
@@ -94,6 +94,11 @@ def keys_paper(keys: Iterable[PublicKey]) -> bytes:
     if len(found) > MAX_KEYS:
         raise UsageError(f"{len(found)} keys; a host shows at most {MAX_KEYS}", code="papers.keys")
     return dump_canonical([encode_base64(spki) for spki in found])
+
+
+def former_paper(releases: Iterable[bytes]) -> bytes:
+    """Return the paper ``former``: signed releases that the host was installed with and updated from."""
+    return dump_canonical([encode_base64(envelope) for envelope in sorted(set(releases))])
 
 
 def deliver(host: Host, papers: Mapping[str, bytes], *, rehearse: bool = False) -> Delivery:

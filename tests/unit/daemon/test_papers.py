@@ -67,14 +67,14 @@ def test_a_delivery_begins_anew(tmp_path: pathlib.Path) -> None:
 
 def test_keys_are_read_before_they_are_kept(tmp_path: pathlib.Path) -> None:
     papers = HostPapers(str(tmp_path))
-    assert papers.signers() == ()
+    assert papers.items(KEYS) == ()
     deliver(papers, KEYS, dump_canonical([encode_base64(b"one"), encode_base64(b"two")]))
-    assert papers.signers() == (b"one", b"two")
+    assert papers.items(KEYS) == (b"one", b"two")
     for wrong in (b"{}", b'["=="]', b"[1]", dump_canonical(["YQ=="] * 17)):
         with pytest.raises(VouchError) as caught:
             deliver(papers, KEYS, wrong)
         assert caught.value.code == "papers.malformed"
-    assert papers.signers() == (b"one", b"two")
+    assert papers.items(KEYS) == (b"one", b"two")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: pathlib.Path) -> None:

@@ -72,7 +72,7 @@ def test_papers_reach_the_host_once(controller: Controller, verifier: Verifier) 
     assert foretold["changed"]
     assert not (controller.folder / "credential.json").exists()
     done = controller.run()
-    assert (done["changed"], done["sent"]) == (True, ["credential", "keys", "manifest", "release"])
+    assert (done["changed"], done["sent"]) == (True, ["credential", "former", "keys", "manifest", "release"])
     assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} == done["papers"]
     assert (folder / "manifest").read_bytes() == controller.host.release.manifest
     assert (folder / "credential").read_bytes() == (controller.folder / "credential.json").read_bytes()
