@@ -23,7 +23,7 @@ PART_BYTES: Mapping[str, int] = MappingProxyType(
     {
         "context.json": 64 << 10,
         "evidence.json": 64 << 20,
-        "enrolment.json": 64 << 10,
+        "enrolment.json": 1 << 20,
         "policy.json": 1 << 20,
         "release.json": 16 << 20,
         "manifest": 64 << 20,

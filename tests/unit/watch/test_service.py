@@ -139,13 +139,16 @@ def test_silence_is_told_apart(field: Field) -> None:
 
 def test_replayed_evidence_of_another_nonce_is_refused(field: Field) -> None:
     kept: list[bytes] = []
+    # Not before the first was seen to be good: who looks may be slower than the watch.
+    replaying = threading.Event()
 
     def replay(nonce: bytes) -> bytes:
         kept.append(field.one.host.evidence(nonce).to_bytes())
-        return kept[0]
+        return kept[0 if replaying.is_set() else -1]
 
     async def then() -> None:
         await until(lambda: field.status("h1") == "affirming", "the first is good")
+        replaying.set()
         await until(lambda: field.status("h1") == "contraindicated", "the second is not")
 
     field.one.answer = replay
