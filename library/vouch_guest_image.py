@@ -13,7 +13,8 @@ description:
   - Makes C(vmlinuz), C(initrd.img), C(root.img) (a read-only erofs file system with SELinux labels and its dm-verity
     hash tree), C(policy) (in the form in which the guest's kernel writes it back), C(proof.json), C(intent.json) and
     C(profile) (by which a host reads and judges the guest's memory).
-  - Programs of the guest that are ours are taken from this suite's own C(module_utils), so what is tested is what is built in.
+  - Programs of the guest that are ours are taken from this suite's own C(module_utils), so what is tested is what is
+    built in.
   - The policy is compiled from O(policy) and checked against O(intent). A guest whose policy does not keep to its
     intent is not built.
   - Images are cached by everything they are made of; the same inputs give the same bytes.

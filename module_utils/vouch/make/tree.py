@@ -128,14 +128,14 @@ def mmdebstrap_argv(spec: TreeSpec, output: str) -> list[str]:
 
 
 SOURCE_FOLDER = "usr/src"
-"""Where sources are in a tree: ``NAME/`` is the upstream archive, without its own top folder; ``NAME.dsc`` says which."""
+"""Where sources are in a tree: ``NAME/`` is upstream's archive, without its own top folder; ``NAME.dsc`` says which."""
 
 
 def source_hook(sources: Sequence[str]) -> str:
     """Return the shell commands that fetch and unpack source packages inside the new tree, which is ``$1``.
 
-    The tree's own apt fetches them, so the archive's signature covers them as it covers the packages. Upstream's archive
-    alone is unpacked: Debian's patches are about how Debian builds.
+    The tree's own apt fetches them, so the archive's signature covers them as it covers the packages. Upstream's
+    archive alone is unpacked: Debian's patches are about how Debian builds.
     """
     steps = [
         "set -e",

@@ -153,7 +153,7 @@ class AuthorityClient:
             return Accepted(acceptance=acceptance, papers=papers, certificate=certificate)
 
     async def connect(self, address: str) -> str:
-        """Return nothing once there is a channel to the guest at ``address``, or the state and reason why there is none."""
+        """Return nothing once there is a channel to the guest at ``address``, else its state and why."""
         fields = await self._ask("connect", limit_s=CONNECT_LIMIT_S, address=address)
         with _answers():
             up = fields.take("up")

@@ -198,7 +198,7 @@ def _environment(hosts: Sequence[str], jobs: int, state: Path) -> Mapping[str, s
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy folders, files and links, and when files were changed: make compares times. Labels are those of the place."""
+    """Copy folders, links and files with their times, which make compares; labels are those of the place."""
     target.mkdir()
     for path in sorted(source.rglob("*")):
         copied = target / path.relative_to(source)

@@ -100,7 +100,7 @@ def test_sources_are_fetched_by_the_trees_own_apt() -> None:
 
 
 def run_hook(tmp_path: pathlib.Path, archives: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the hook for ``hello`` on an empty tree; chroot is a stand-in that downloads ``archives``: name to top folder."""
+    """Run the hook for ``hello`` on an empty tree; chroot is a stand-in that has ``archives``: name to top folder."""
     tree, programs = tmp_path / "tree", tmp_path / "bin"
     (tree / "etc/apt/sources.list.d").mkdir(parents=True)
     (tree / "etc/apt/sources.list").write_text("deb https://mirror.example/debian trixie main\n")
@@ -114,7 +114,7 @@ def run_hook(tmp_path: pathlib.Path, archives: dict[str, str]) -> subprocess.Com
         f"""#!/bin/sh
         case $* in
         *"apt-get update") grep -q "^deb-src https://mirror.example" "$1"/etc/apt/sources.list.d/* ;;
-        *) cp {tmp_path}/*.tar.gz "$1/usr/src/.fetched/" && echo "Version: 2.10-5" > "$1/usr/src/.fetched/hello_2.10-5.dsc" ;;
+        *) cd "$1/usr/src/.fetched" && cp {tmp_path}/*.tar.gz . && echo "Version: 2.10-5" > hello_2.10-5.dsc ;;
         esac
         """
     )

@@ -137,7 +137,12 @@ def test_peers_that_cannot_be_read(data: bytes) -> None:
 
 def options(tmp_path: pathlib.Path, source: pathlib.Path, peers: str) -> list[str]:
     (tmp_path / "peers.json").write_text(peers)
-    named = {"peers": tmp_path / "peers.json", "authority": tmp_path / "a.sock", "source": source, "place": tmp_path / "p"}
+    named = {
+        "peers": tmp_path / "peers.json",
+        "authority": tmp_path / "a.sock",
+        "source": source,
+        "place": tmp_path / "p",
+    }
     return [word for name, value in named.items() for word in (f"--{name}", str(value))]
 
 
