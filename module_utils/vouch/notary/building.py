@@ -10,7 +10,8 @@ The digest is SHA-256 over the SHA-256 of each object, ascending, in hexadecimal
 names, places or order, so the same sources built elsewhere can be compared with it.
 
 Standard output gets one line, ``vouch-build: done OBJECTS SHA256`` or ``vouch-build: failed CODE``; all else goes to
-standard error. Exit codes: 0 when it was built or there is nothing to do, 1 when not, 2 for a wrong option.
+standard error, and in a guest to the console too: nobody reads a guest's journal. Exit codes: 0 when it was built or
+there is nothing to do, 1 when not, 2 for a wrong option.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str], *, runner: Runner = run) -> int:
 
 
 def say(line: str) -> None:
-    """Tell the journal one line."""
+    """Say one line."""
     print(line, file=sys.stderr, flush=True)
 
 
