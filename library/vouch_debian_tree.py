@@ -28,6 +28,13 @@ options:
     type: list
     elements: str
     default: []
+  sources:
+    description:
+      - Source packages whose upstream archive is unpacked at V(/usr/src/NAME) of the tree, without Debian's patches.
+      - The tree's own C(apt) fetches them. An archive in another form than C(gz) needs its program in O(packages).
+    type: list
+    elements: str
+    default: []
   components:
     description: Archive components.
     type: list
@@ -149,6 +156,7 @@ def argument_spec() -> dict[str, Any]:
         "suite": {"type": "str", "required": True},
         "variant": {"type": "str", "choices": list(VARIANTS), "default": "minbase"},
         "packages": {"type": "list", "elements": "str", "default": []},
+        "sources": {"type": "list", "elements": "str", "default": []},
         "components": {"type": "list", "elements": "str", "default": ["main"]},
         "mirror": {"type": "str", "default": ""},
         "path_excludes": {"type": "list", "elements": "str", "default": []},
@@ -182,6 +190,7 @@ def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         suite=params["suite"],
         variant=params["variant"],
         packages=tuple(params["packages"]),
+        sources=tuple(params["sources"]),
         components=tuple(params["components"]),
         mirror=params["mirror"],
         path_excludes=tuple(params["path_excludes"]),

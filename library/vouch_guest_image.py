@@ -13,6 +13,8 @@ description:
   - Makes C(vmlinuz), C(initrd.img), C(root.img) (a read-only erofs file system with SELinux labels and its dm-verity
     hash tree), C(policy) (in the form in which the guest's kernel writes it back), C(proof.json), C(intent.json) and
     C(profile) (by which a host reads and judges the guest's memory).
+  - Programs of the guest that are ours are taken from this suite's own C(module_utils), so what is tested is what is
+    built in.
   - The policy is compiled from O(policy) and checked against O(intent). A guest whose policy does not keep to its
     intent is not built.
   - Images are cached by everything they are made of; the same inputs give the same bytes.
@@ -67,6 +69,18 @@ options:
     description: Accounts of services, name to number. No account can log in.
     type: dict
     default: {}
+  python_roots:
+    description:
+      - Our own modules, below C(vouch), that programs of the guest start with. They and what they import are at
+        V(/usr/lib/vouch/python).
+    type: list
+    elements: str
+    default: []
+  sources:
+    description: Source packages of O(tree) whose files are in the image too, at V(/usr/src/NAME).
+    type: list
+    elements: str
+    default: []
   initrd_script:
     description: Content of the initrd's C(/init).
     type: str
@@ -183,7 +197,7 @@ image:
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.vouch.errors import VouchError
@@ -191,8 +205,13 @@ from ansible.module_utils.vouch.imaging.cache import DESCRIPTION, file_sha256
 from ansible.module_utils.vouch.imaging.delivery import deliver
 from ansible.module_utils.vouch.imaging.guestimage import FILES, GuestCache
 from ansible.module_utils.vouch.imaging.guestspec import GuestSpec
-from ansible.module_utils.vouch.imaging.sources import builder_code
+from ansible.module_utils.vouch.imaging.sources import builder_code, source
 from ansible.module_utils.vouch.imaging.spec import ImageFile
+from ansible.module_utils.vouch.make.pyclosure import import_closure
+
+if TYPE_CHECKING:  # so that they travel to the builder, whose Python need not be able to run them
+    from ansible.module_utils.vouch.authority import __main__ as authority_main  # noqa: F401
+    from ansible.module_utils.vouch.notary import building as notary_building  # noqa: F401
 
 
 def argument_spec() -> dict[str, Any]:
@@ -216,6 +235,8 @@ def argument_spec() -> dict[str, Any]:
             },
         },
         "users": {"type": "dict", "default": {}},
+        "python_roots": {**strings, "default": []},
+        "sources": {**strings, "default": []},
         "initrd_script": {"type": "str", "required": True},
         "initrd_modules": {**strings, "required": True},
         "initrd_load": {**strings, "required": True},
@@ -247,6 +268,8 @@ def specification(params: dict[str, Any]) -> GuestSpec:
         libraries=tuple(params["libraries"]),
         files=tuple(ImageFile.of(**entry) for entry in params["files"]),
         users={name: int(number) for name, number in params["users"].items()},
+        python_roots=tuple(params["python_roots"]),
+        sources=tuple(params["sources"]),
         initrd_script=params["initrd_script"],
         initrd_modules=tuple(params["initrd_modules"]),
         initrd_load=tuple(params["initrd_load"]),
@@ -263,14 +286,18 @@ def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Bring cache and output to the wanted state and return the module's result."""
     spec = specification(params)
     tree = Path(params["tree"])
-    key = spec.key(tree_sha256=params["tree_sha256"] or file_sha256(tree), code=builder_code())
+    python = import_closure(spec.python_roots, source=source, package="vouch")
+    key = spec.key(
+        tree_sha256=params["tree_sha256"] or file_sha256(tree),
+        code={**{f"guest/{name}": text for name, text in python.items()}, **builder_code()},
+    )
     folder = Path(params["cache_dir"]) if params["cache_dir"] else default_cache()
     cache = GuestCache(folder)
     rebuild = params["state"] == "rebuilt"
     result: dict[str, Any] = {"changed": False, "key": key, "path": str(folder / key), "image": {}}
     if check_mode and (rebuild or cache.find(key) is None):
         return {**result, "changed": True}
-    image, built = cache.build(spec, tree=tree, key=key, rebuild=rebuild)
+    image, built = cache.build(spec, tree=tree, key=key, python=python, rebuild=rebuild)
     stored = {name: f"sha256/{image.image.files[name]}" for name in FILES}
     delivered = deliver(
         image.folder,

@@ -38,6 +38,10 @@ def build_guest(
         "guest_image_output_dir": str(place / guest),
         "guest_image_package_dir": str(place / "packages"),
         "guest_image_signing_key": str(signing_key),
+        # QEMU's own network hands out addresses, which is not what a host does.
+        "guest_image_network": {
+            "services": [{"protocol": "udp", "port": 68, "reason": "DHCP of the emulated network"}]
+        },
         "guest_image_install_packages": False,
         "ansible_python_interpreter": sys.executable,
     }

@@ -99,6 +99,9 @@ def make_tree(folder: Path) -> Path:
         (info / f"{package}:amd64.list").write_text("/.\n" + "\n".join(paths) + "\n")
         status += f"Package: {package}\nStatus: install ok installed\nVersion: 1.0\nArchitecture: amd64\n\n"
     (root / "var/lib/dpkg/status").write_text(status)
+    (root / "usr/src/hello").mkdir(parents=True)
+    (root / "usr/src/hello/hello.c").write_text("int hello;\n")
+    (root / "usr/src/hello.dsc").write_text("Format: 3.0 (quilt)\nSource: hello\nVersion: 2.10-5\n")
     archive = folder / "tree.tar"
     with tarfile.open(archive, "w") as stream:
         stream.add(root, arcname=".")

@@ -138,6 +138,7 @@ class SimAuthority:
         guest: Whose it is.
         peers: What ``list`` answers.
         accepted: Address to what ``accepted`` answers.
+        refusing: Address to why there is no channel to it; ``connect`` to any other succeeds.
     """
 
     def __init__(self, guest: SimGuest, path: str, now_s: Callable[[], float]) -> None:
@@ -145,6 +146,7 @@ class SimAuthority:
         self.path = path
         self.peers: list[dict[str, Any]] = []
         self.accepted: dict[str, Accepted] = {}
+        self.refusing: dict[str, str] = {}
         self.asked: list[str] = []
         self._now_s = now_s
         self._server: asyncio.Server | None = None
@@ -195,6 +197,10 @@ class SimAuthority:
                 "certificate": encode_base64(guest.certificate),
                 "evidence": guest.evidence.hex(),
             }
+        if kind == "connect":
+            reason = self.refusing.get(request["address"], "")
+            state = "refused" if reason else "accepted"
+            return {"up": not reason, "state": state, "reason": reason, "expires_at": 0, "steps_ms": {}}
         if kind == "endorse":
             spki = decode_base64(request["spki"])
             assert spki is not None

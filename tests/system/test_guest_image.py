@@ -49,14 +49,18 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> tuple[pathlib.Path, path
     return first, second
 
 
-@pytest.fixture(scope="module", params=["base", "distcc_node"])
+@pytest.fixture(scope="module", params=["base", "distcc_node", "distcc_controller"])
 def images(
     request: pytest.FixtureRequest, places: tuple[pathlib.Path, pathlib.Path]
 ) -> tuple[pathlib.Path, pathlib.Path]:
     """Return the folders of two builds of a guest."""
     key = places[0].parent / "package.pem"
-    first, second = (build_guest(request.param, place, key, cache=place / "cache") for place in places)
-    return first, second
+    first = build_guest(request.param, places[0], key, cache=places[0] / "cache")
+    # A guest with sources has a tree of its own.
+    for path in (places[0] / "cache/trees").iterdir():
+        if not (places[1] / "cache/trees" / path.name).exists():
+            os.link(path, places[1] / "cache/trees" / path.name)
+    return first, build_guest(request.param, places[1], key, cache=places[1] / "cache")
 
 
 @dataclasses.dataclass

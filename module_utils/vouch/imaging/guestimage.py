@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import lzma
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..check.cwlite import PolicyVerdict, check_policy
@@ -35,7 +35,7 @@ from .chroot import WORK, Tree
 from .guestspec import POLICY_NAME, GuestSpec
 from .normalform import DISK_MODULES, normal_form
 from .parts import compressed, initrd_of, kernel_version, must_read, protected_root
-from .rootfs import RootFacts, fill_root, write_file
+from .rootfs import RootFacts, copy_sources, fill_root, write_file
 
 KERNEL, INITRD, ROOT_IMAGE, POLICY, PROOF, INTENT, PROFILE = (
     *("vmlinuz", "initrd.img", "root.img"),
@@ -64,13 +64,16 @@ class GuestCache(BuildCache[GuestImage]):
         self._run = runner
         self._profiler = profiler
 
-    def build(self, spec: GuestSpec, *, tree: Path, key: str, rebuild: bool = False) -> tuple[CachedGuest, bool]:
+    def build(
+        self, spec: GuestSpec, *, tree: Path, key: str, python: Mapping[str, bytes], rebuild: bool = False
+    ) -> tuple[CachedGuest, bool]:
         """Return the image and whether it was built just now.
 
         Args:
             spec: What it is made of.
             tree: Tar file of the Debian tree.
             key: ``spec.key`` of all inputs.
+            python: Sources for the guest, dotted name below ``vouch`` to content.
             rebuild: Build although it is there.
 
         Raises:
@@ -78,9 +81,9 @@ class GuestCache(BuildCache[GuestImage]):
             UsageError: the specification does not fit the tree, or the policy not its intent (``guest.conflicts``).
         """
         name = f"{spec.name} {spec.variant}"
-        return self.ensure(key, lambda place: self._build(spec, tree, place), name=name, rebuild=rebuild)
+        return self.ensure(key, lambda place: self._build(spec, tree, place, python), name=name, rebuild=rebuild)
 
-    def _build(self, spec: GuestSpec, archive: Path, place: Path) -> GuestImage:
+    def _build(self, spec: GuestSpec, archive: Path, place: Path, python: Mapping[str, bytes]) -> GuestImage:
         def say(text: str) -> None:
             report(f"guest image {spec.name} {spec.variant}: {text}")
 
@@ -90,7 +93,8 @@ class GuestCache(BuildCache[GuestImage]):
         tree.unpack(archive)
         say("choosing files")
         root = tree.work / "root"
-        facts = fill_root(tree, root, spec, {})
+        facts = fill_root(tree, root, spec, python)
+        sources = copy_sources(tree, root, spec.sources)
         kernel = kernel_version(tree)
         shutil.copyfile(tree.path / f"boot/vmlinuz-{kernel}", out / KERNEL)
         say("reading the kernel for its introspection profile")
@@ -127,7 +131,7 @@ class GuestCache(BuildCache[GuestImage]):
         say("initrd")
         initrd = initrd_of(tree, script=spec.initrd_script, modules=spec.initrd_modules, load=spec.initrd_load)
         (out / INITRD).write_bytes(compressed(tree, initrd.archive))
-        image = _described(tree, spec, facts, out, protected, db, profile)
+        image = _described(tree, spec, facts, out, protected, db, profile, sources)
         size = sum(image.sizes[name] for name in (KERNEL, INITRD, ROOT_IMAGE))
         say(f"{size >> 20} MiB, {len(image.packages)} packages, {len(db.types)} types, policy passes")
         return image
@@ -207,7 +211,14 @@ def _first_faults(verdict: PolicyVerdict) -> str:
 
 
 def _described(
-    tree: Tree, spec: GuestSpec, facts: RootFacts, out: Path, protected: HashTree, db: PolicyDb, profile: Profile
+    tree: Tree,
+    spec: GuestSpec,
+    facts: RootFacts,
+    out: Path,
+    protected: HashTree,
+    db: PolicyDb,
+    profile: Profile,
+    sources: Sequence[Package],
 ) -> GuestImage:
     installed = tree.packages()
     kernel = kernel_version(tree)
@@ -243,7 +254,10 @@ def _described(
             text_sha256=profile.regions[TEXT].sha256,
             rodata_sha256=profile.regions[RODATA].sha256,
         ),
-        packages=tuple(Package(name=name, version=installed[name].version) for name in names if name in installed),
+        packages=(
+            *(Package(name=name, version=installed[name].version) for name in names if name in installed),
+            *sources,
+        ),
         source_date_epoch=spec.source_date_epoch,
         statistics={
             "root_image_bytes": sizes[ROOT_IMAGE],

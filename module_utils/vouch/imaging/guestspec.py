@@ -33,6 +33,8 @@ class GuestSpec:
         libraries: Library names that are loaded at run time by name, so no program lists them.
         files: Our own files.
         users: Accounts beside root and nobody: name to number.
+        python_roots: Our own modules that programs of the guest start with; what they import comes along.
+        sources: Source packages of the tree whose files are in the image too, at ``/usr/src/NAME``.
         initrd_script: Content of the initrd's ``/init``.
         initrd_modules: Drivers that are loaded when their hardware is there.
         initrd_load: Modules that the initrd always loads; it is the last to load any.
@@ -57,6 +59,8 @@ class GuestSpec:
     file_contexts: str
     intent: Mapping[str, Any]
     libraries: Sequence[str] = ()
+    python_roots: Sequence[str] = ()
+    sources: Sequence[str] = ()
     erofs_options: Sequence[str] = ()
     source_date_epoch: int = 0
 
@@ -99,6 +103,6 @@ class GuestSpec:
 
         Args:
             tree_sha256: Digest of the tree's tar file.
-            code: Name to source of what builds it.
+            code: Name to source of what goes into the image, and of what builds it.
         """
         return build_key({"format": FORMAT, "guest": asdict(self), "tree": tree_sha256}, code)

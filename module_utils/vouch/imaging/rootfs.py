@@ -15,10 +15,13 @@ from ..make.accounts import Account, account_files
 from ..make.elfneeds import closure
 from ..make.kmods import choose_modules, parse_modules_dep
 from ..make.rootplan import MERGED, choose_paths, owners_of
+from ..make.tree import SOURCE_FOLDER, source_version
+from ..model.image import Package
 from .chroot import WORK, Tree
 from .spec import ImageFile
 
 PYTHON_FOLDER = "usr/lib/vouch/python"
+COMPILED = ("usr/lib/python3.13", "usr/lib/python3/dist-packages", PYTHON_FOLDER)
 MOUNT_POINTS = ("dev", "proc", "run", "sys", "tmp", "var", "mnt")
 MODULE_LISTS = ("modules.order", "modules.builtin", "modules.builtin.modinfo")
 _SETID = stat.S_ISUID | stat.S_ISGID
@@ -101,7 +104,7 @@ def fill_root(tree: Tree, root: Path, spec: RootSpec, python: Mapping[str, bytes
     if spec.modules:
         tree.run(["depmod", "-b", inside, kernel])
     tree.run(["ldconfig", "-r", inside])
-    _compile(tree, inside, [folder for folder in ("usr/lib/python3.13", PYTHON_FOLDER) if (root / folder).is_dir()])
+    _compile(tree, inside, [folder for folder in COMPILED if (root / folder).is_dir()])
     # ldconfig's notes for its next run, which will not come.
     shutil.rmtree(root / "var/cache/ldconfig", ignore_errors=True)
     if (root / "var/cache").is_dir() and not any((root / "var/cache").iterdir()):
@@ -109,6 +112,23 @@ def fill_root(tree: Tree, root: Path, spec: RootSpec, python: Mapping[str, bytes
     # Module files belong to the image package; its name carries the kernel's version.
     packages = {*chosen.values(), *owners_of(lists, _module_paths(root, kernel)).values()}
     return RootFacts(packages=frozenset(packages), setid_dropped=dropped)
+
+
+def copy_sources(tree: Tree, root: Path, names: Iterable[str]) -> tuple[Package, ...]:
+    """Put the unpacked sources of the tree into the root file system, and return which they are: ``src:NAME``.
+
+    Raises:
+        UsageError: the tree has no such sources.
+    """
+    found = []
+    for name in names:
+        place = f"{SOURCE_FOLDER}/{name}"
+        if not (tree.path / place).is_dir():
+            raise UsageError(f"the tree has no sources of {name}", code="image.sources")
+        shutil.copytree(tree.path / place, root / place, symlinks=True)
+        version = source_version((tree.path / f"{place}.dsc").read_bytes())
+        found.append(Package(name=f"src:{name}", version=version))
+    return tuple(found)
 
 
 def _libraries(tree: Tree, chosen: Iterable[str], by_name: Iterable[str]) -> set[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..errors import ParseError
 
 _MAGIC = b"\x7fELF\x02\x01"
+_ET_REL = 1
 _PT_LOAD = 1
 _PT_DYNAMIC = 2
 _DT_NULL = 0
@@ -50,6 +51,9 @@ def needed(data: bytes) -> tuple[str, ...]:
         return ()
     if len(data) < 64:
         raise ParseError("ELF.header", 0, "truncated", code="parse.truncated")
+    if struct.unpack_from("<H", data, 16) == (_ET_REL,):
+        # An object for the linker: it has no program headers.
+        return ()
     (table,) = struct.unpack_from("<Q", data, 32)
     entry_size, count = struct.unpack_from("<HH", data, 54)
     if count > _MAX_HEADERS or entry_size != _PROGRAM_HEADER.size or table + count * entry_size > len(data):

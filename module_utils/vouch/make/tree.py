@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ..errors import ParseError, UsageError
@@ -24,6 +25,7 @@ VARIANTS = ("extract", "custom", "essential", "apt", "minbase", "buildd", "impor
 MAX_STATUS_BYTES = 64 << 20
 
 _SUITE = re.compile(r"[a-z][a-z0-9.+-]*")
+_SOURCE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?([/=][A-Za-z0-9.+:~-]+)?")
 _COMPONENT = re.compile(r"[a-z][a-z-]*")
 _PATTERN = re.compile(r"/[^\s,'\"]*")
@@ -46,6 +48,7 @@ class TreeSpec:
         suite: Debian suite, e.g. ``trixie``.
         variant: mmdebstrap's variant.
         packages: Names (``name``, ``name/suite`` or ``name=version``) in any order.
+        sources: Source packages whose upstream archive is unpacked below ``/usr/src/NAME``, in any order.
         components: Archive components.
         mirror: URL of the archive; empty leaves the choice to mmdebstrap.
         path_excludes: dpkg ``path-exclude`` patterns, in order.
@@ -56,6 +59,7 @@ class TreeSpec:
     suite: str
     variant: str = "minbase"
     packages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     components: tuple[str, ...] = ("main",)
     mirror: str = ""
     path_excludes: tuple[str, ...] = ()
@@ -64,6 +68,7 @@ class TreeSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "packages", tuple(sorted(set(self.packages))))
+        object.__setattr__(self, "sources", tuple(sorted(set(self.sources))))
         if not _SUITE.fullmatch(self.suite):
             raise UsageError(f"suite {self.suite!r} is no Debian suite", code="tree.suite")
         if self.variant not in VARIANTS:
@@ -72,6 +77,7 @@ class TreeSpec:
             raise UsageError("a tree needs at least one archive component", code="tree.components")
         for pattern, values, what in (
             (_PACKAGE, self.packages, "package"),
+            (_SOURCE, self.sources, "source package"),
             (_COMPONENT, self.components, "component"),
             (_PATTERN, self.path_excludes + self.path_includes, "path pattern"),
         ):
@@ -87,6 +93,9 @@ class TreeSpec:
     def key(self) -> str:
         """SHA-256 over the inputs: the name under which the tree is cached."""
         inputs = {"format": FORMAT, **asdict(self)}
+        if not self.sources:
+            # A tree without sources is the same tree as before there were any.
+            del inputs["sources"]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property
@@ -110,10 +119,52 @@ def mmdebstrap_argv(spec: TreeSpec, output: str) -> list[str]:
         argv.append(f"--include={','.join(spec.packages)}")
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in spec.path_excludes]
     argv += [f"--dpkgopt=path-include={pattern}" for pattern in spec.path_includes]
+    if spec.sources:
+        argv.append(f"--customize-hook={source_hook(spec.sources)}")
     argv += [spec.suite, output]
     if spec.mirror:
         argv.append(spec.mirror)
     return argv
+
+
+SOURCE_FOLDER = "usr/src"
+"""Where sources are in a tree: ``NAME/`` is upstream's archive, without its own top folder; ``NAME.dsc`` says which."""
+
+
+def source_hook(sources: Sequence[str]) -> str:
+    """Return the shell commands that fetch and unpack source packages inside the new tree, which is ``$1``.
+
+    The tree's own apt fetches them, so the archive's signature covers them as it covers the packages. Upstream's
+    archive alone is unpacked: Debian's patches are about how Debian builds.
+    """
+    steps = [
+        "set -e",
+        'sed "s/^deb /deb-src /" "$1/etc/apt/sources.list" > "$1/etc/apt/sources.list.d/vouch-source.list"',
+        'chroot "$1" apt-get update',
+    ]
+    for name in sources:
+        fetched = f'"$1/{SOURCE_FOLDER}/.fetched"'
+        steps += [
+            f'mkdir -p {fetched} "$1/{SOURCE_FOLDER}/{name}"',
+            f'chroot "$1" sh -c "cd /{SOURCE_FOLDER}/.fetched && apt-get source --download-only {name}"',
+            f'tar -C "$1/{SOURCE_FOLDER}/{name}" --no-same-owner --strip-components=1 -xf {fetched}/*.orig.tar.?z*',
+            f'mv {fetched}/*.dsc "$1/{SOURCE_FOLDER}/{name}.dsc"',
+            f"rm -r {fetched}",
+        ]
+    return "\n".join([*steps, 'rm "$1/etc/apt/sources.list.d/vouch-source.list"'])
+
+
+def source_version(description: bytes) -> str:
+    """Return the version that a source package's description (``.dsc``) states.
+
+    Raises:
+        ParseError: it states none.
+    """
+    for line in description.decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "Version" and value.strip():
+            return value.strip()
+    raise ParseError("dsc.Version", 0, "missing")
 
 
 def parse_dpkg_status(data: bytes) -> tuple[Package, ...]:

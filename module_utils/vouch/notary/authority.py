@@ -11,6 +11,7 @@ request                 result
                         ``expires_at``, ``certificate`` (DER, base64), ``package``; the last four zero or empty but
                         in state ``accepted``
 ``accepted`` {address}  ``acceptance`` (``model.acceptance``), ``papers``: name to base64, ``certificate``: base64
+``connect`` {address}   ``up``, ``state``, ``reason``, ``expires_at``, ``steps_ms``: milliseconds of each step
 ======================  =======================================================================================
 
 What ``accepted`` answers can be judged by itself: its evidence does not go on from an earlier round's.
@@ -40,6 +41,9 @@ from ..parse.provenancebundle import PAPERS as PAPER_FOLDER
 
 SOCKET = "/run/vouch/authority.sock"
 ANSWER_LIMIT_S = 10.0
+CONNECT_LIMIT_S = 120.0
+"""For evidence of both sides, what is judged, and IKE."""
+
 CHUNK_BYTES = 1 << 16
 MAX_PEERS = 256
 ACCEPTED = "accepted"
@@ -148,6 +152,18 @@ class AuthorityClient:
             fields.done()
             return Accepted(acceptance=acceptance, papers=papers, certificate=certificate)
 
+    async def connect(self, address: str) -> str:
+        """Return nothing once there is a channel to the guest at ``address``, else its state and why."""
+        fields = await self._ask("connect", limit_s=CONNECT_LIMIT_S, address=address)
+        with _answers():
+            up = fields.take("up")
+            state = fields.text("state", maximum_chars=MAX_WORD_CHARS, empty=True)
+            reason = fields.text("reason", maximum_chars=MAX_WORD_CHARS, empty=True)
+            fields.integer("expires_at")
+            fields.take("steps_ms")
+            fields.done()
+        return "" if up is True else f"{state} {reason}".strip() or "no channel"
+
     async def close(self) -> None:
         """Close the connection."""
         if self._streams is not None:
@@ -157,12 +173,12 @@ class AuthorityClient:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    async def _ask(self, request: str, **members: Any) -> Fields:
+    async def _ask(self, request: str, *, limit_s: float | None = None, **members: Any) -> Fields:
         async with self._lock:
             self._sent += 1
             ident = str(self._sent)
             try:
-                async with asyncio.timeout(ANSWER_LIMIT_S):
+                async with asyncio.timeout(ANSWER_LIMIT_S if limit_s is None else limit_s):
                     body = await self._exchange({"version": 1, "id": ident, "request": request, **members})
             except (OSError, EOFError) as error:
                 # TimeoutError is an OSError. Where an answer is overdue, the next one on this connection would be it.

@@ -15,6 +15,7 @@ from ansible.module_utils.vouch.imaging.guestimage import FILES, CachedGuest, Gu
 from ansible.module_utils.vouch.imaging.guestspec import GuestSpec
 from ansible.module_utils.vouch.make.guestpackage import GuestImage
 from ansible.module_utils.vouch.make.verity import hash_tree, verity_argument
+from ansible.module_utils.vouch.model.image import Package
 
 from sim.buildnode import intent, policy, proof
 from sim.debiantree import make_tree
@@ -22,6 +23,7 @@ from sim.guestbuild import CONTEXTS, GuestTools, guest_spec, profiled, reordered
 from sim.policy import allow
 
 CODE = {"build/imaging.guestimage": b""}
+PYTHON = {"": b"", "authority": b"", "authority.__main__": b"print()\n"}
 LABELS = "etc/selinux/vouch/contexts/files/file_contexts"
 
 
@@ -38,7 +40,8 @@ class Bench:
 
     def build(self, spec: GuestSpec | None = None, *, rebuild: bool = False) -> tuple[CachedGuest, bool]:
         spec = spec or guest_spec()
-        return self.cache.build(spec, tree=self.tree, key=spec.key(tree_sha256="0" * 64, code=CODE), rebuild=rebuild)
+        key = spec.key(tree_sha256="0" * 64, code=CODE)
+        return self.cache.build(spec, tree=self.tree, key=key, python=PYTHON, rebuild=rebuild)
 
     def left_over(self) -> list[str]:
         return sorted(p.name for p in self.folder.glob(".*"))
@@ -137,6 +140,20 @@ def test_tools_of_the_build_stay_out(bench: Bench) -> None:
     assert not [path for path, (mode, _) in files.items() if mode & 0o6000 and mode & 0o100000]
 
 
+def test_our_own_modules_are_in_the_guest(bench: Bench) -> None:
+    files = listing(bench.build()[0])
+    assert bytes.fromhex(files["usr/lib/vouch/python/vouch/authority/__main__.py"][1]) == PYTHON["authority.__main__"]
+    compiled = [command[-1] for command in bench.tools.ran if command[0] == "python3.13"]
+    assert [path.rpartition("/usr/")[2] for path in compiled] == ["lib/vouch/python"]
+
+
+def test_sources_are_in_the_guest_and_named(bench: Bench) -> None:
+    guest, _ = bench.build(guest_spec(sources=["hello"]))
+    assert bytes.fromhex(listing(guest)["usr/src/hello/hello.c"][1]) == b"int hello;\n"
+    assert Package(name="src:hello", version="2.10-5") in guest.image.packages
+    assert not [path for path in listing(bench.build()[0]) if path.startswith("usr/src")]
+
+
 def test_packages_are_those_that_gave_something(bench: Bench) -> None:
     image = bench.build()[0].image
     assert {"tool", "libneeded1", "busybox-static", "dmsetup"} <= {package.name for package in image.packages}
@@ -208,6 +225,7 @@ def test_the_reference_boot_loads_what_its_disk_needs_first(bench: Bench) -> Non
         ({"packages": {"tool": ["/usr/bin/gone"]}}, "/usr/bin/gone"),
         ({"initrd_load": ["nosuch"]}, "nosuch"),
         ({"libraries": ["libgone.so"]}, "libgone.so"),
+        ({"sources": ["gone"]}, "no sources of gone"),
     ],
 )
 def test_what_the_tree_does_not_have_is_named(bench: Bench, changes: dict[str, Any], named: str) -> None:

@@ -34,6 +34,11 @@ def elf(names: list[str]) -> bytes:
     return header.ljust(64, b"\0") + load + dynamic + entries + strings
 
 
+def test_objects_for_the_linker_need_nothing() -> None:
+    header = b"\x7fELF\x02\x01".ljust(16, b"\0") + struct.pack("<HHI", 1, 62, 1)
+    assert needed(header.ljust(64, b"\0")) == ()
+
+
 def test_made_file() -> None:
     assert needed(elf(["liba.so.1", "libb.so.2"])) == ("liba.so.1", "libb.so.2")
     assert needed(elf([])) == ()

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A build in a guest whose compiler is other guests.
+
+ 1. the port authority is asked for a channel to each address, until enough nodes are connected
+ 2. the sources are copied to where they may be written
+ 3. make runs; its compiler is distcc, and the nodes are distcc's hosts
+ 4. one line says how many objects there are, and the digest of all of them
+
+The digest is SHA-256 over the SHA-256 of each object, ascending, in hexadecimal, a line each: it does not depend on
+names, places or order, so the same sources built elsewhere can be compared with it.
+
+Standard output gets one line, ``vouch-build: done OBJECTS SHA256`` or ``vouch-build: failed CODE``; all else goes to
+standard error, and in a guest to the console too: nobody reads a guest's journal. Exit codes: 0 when it was built or
+there is nothing to do, 1 when not, 2 for a wrong option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import ParseError, UnreachableError, VouchError
+from ..model.digest import sha256
+from ..parse.canonical import load_json
+from ..port.command import Runner, run
+from ..port.files import read_bounded
+from .authority import SOCKET, AuthorityClient
+from .dispatch import NODE_PORT
+
+PEERS = "/etc/vouch/peers.json"
+PLACE = "/tmp/build"  # noqa: S108 - /tmp of a guest that builds is that build's alone
+MAX_PEERS_BYTES = 1 << 16
+BUILD_LIMIT_S = 6 * 3600.0
+PAUSE_S = 2.0
+"""Between two attempts at one node."""
+
+Say = Callable[[str], None]
+
+
+class Built(NamedTuple):
+    """What a build made: how many objects, and the digest of all of them."""
+
+    objects: int
+    digest: bytes
+
+
+def main(arguments: Sequence[str], *, runner: Runner = run) -> int:
+    """Build; return the exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        addresses = read_peers(read_bounded(chosen.peers, limit_bytes=MAX_PEERS_BYTES))
+        if not addresses:
+            say("no nodes are named: nothing is built")
+            return 0
+        nodes = asyncio.run(connect_nodes(addresses, wanted=chosen.nodes, path=chosen.authority, say=say))
+        say(f"nodes: {', '.join(nodes)}")
+        built = build(
+            Path(chosen.source),
+            Path(chosen.place),
+            folder=chosen.folder,
+            arguments=chosen.arguments,
+            hosts=[f"[{address}]:{NODE_PORT}" for address in nodes],
+            jobs=chosen.jobs,
+            runner=runner,
+        )
+    except (VouchError, OSError) as error:
+        say(str(error))
+        print(f"vouch-build: failed {error.code if isinstance(error, VouchError) else 'build.files'}", flush=True)
+        return 1
+    print(f"vouch-build: done {built.objects} {built.digest.hex()}", flush=True)
+    return 0
+
+
+def say(line: str) -> None:
+    """Say one line."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="build", description="Compile sources by attested nodes.")
+    parser.add_argument("--peers", default=PEERS, metavar="FILE", help="JSON list of the nodes' addresses")
+    parser.add_argument("--nodes", type=int, default=1, help="how many to wait for")
+    parser.add_argument("--authority", default=SOCKET, metavar="PATH", help="control socket to ask")
+    parser.add_argument("--source", required=True, metavar="FOLDER")
+    parser.add_argument("--place", default=PLACE, metavar="FOLDER", help="gets the copy; must not exist")
+    parser.add_argument("--folder", default=".", help="where make runs, below the sources")
+    parser.add_argument("--jobs", type=int, default=1, help="under way at once")
+    parser.add_argument("arguments", nargs="*", help="of make")
+    return parser
+
+
+def read_peers(data: bytes) -> tuple[str, ...]:
+    """Return the addresses of a JSON list.
+
+    Raises:
+        ParseError: it is none, or something in it is no IPv6 address.
+    """
+    found = load_json(data, limit_bytes=MAX_PEERS_BYTES)
+    if not isinstance(found, list):
+        raise ParseError("peers", 0, "is no list")
+    for at, address in enumerate(found):
+        try:
+            ipaddress.IPv6Address(address if isinstance(address, str) else "")
+        except ValueError:
+            raise ParseError(f"peers[{at}]", 0, "is no IPv6 address") from None
+    return tuple(found)
+
+
+async def connect_nodes(addresses: Sequence[str], *, wanted: int, path: str, say: Say) -> tuple[str, ...]:
+    """Return ``wanted`` of the addresses, or all where there are fewer, once there is a channel to each; ascending.
+
+    It waits as long as that takes: nodes may be started later.
+    """
+    asking = {asyncio.ensure_future(_connected(address, path, say)) for address in addresses}
+    connected: list[str] = []
+    try:
+        while asking and len(connected) < wanted:
+            done, asking = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+            connected += [task.result() for task in done]
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    return tuple(sorted(connected))
+
+
+async def _connected(address: str, path: str, say: Say) -> str:
+    client, told = AuthorityClient(path), ""
+    try:
+        while True:
+            try:
+                reason = await client.connect(address)
+            except UnreachableError as error:
+                reason = str(error)
+            if not reason:
+                return address
+            if reason != told:
+                say(f"{address}: {reason}")
+                told = reason
+            await asyncio.sleep(PAUSE_S)
+    finally:
+        await client.close()
+
+
+def build(
+    source: Path,
+    place: Path,
+    *,
+    folder: str,
+    arguments: Sequence[str],
+    hosts: Sequence[str],
+    jobs: int,
+    runner: Runner,
+) -> Built:
+    """Run make on a copy of the sources, and return what it made.
+
+    Args:
+        source: The sources.
+        place: Where the copy goes; must not exist.
+        folder: Below it, where make runs.
+        arguments: Of make.
+        hosts: As distcc names them.
+        jobs: Under way at once.
+        runner: Runs make.
+
+    Raises:
+        UnreachableError: make failed (``command.failed`` and its like), or made no object (``build.empty``).
+        OSError: the copy cannot be written.
+    """
+    copy_tree(source, place)
+    state = place.with_name(f"{place.name}.distcc")
+    state.mkdir()
+    argv = ["make", "-C", str(place / folder), f"-j{jobs}", "CC=distcc gcc", *arguments]
+    runner(argv, timeout_s=BUILD_LIMIT_S, environment=_environment(hosts, jobs, state))
+    objects = sorted(sha256(path.read_bytes()).hex() for path in place.rglob("*.o"))
+    if not objects:
+        raise UnreachableError("make made no object", code="build.empty")
+    return Built(len(objects), sha256("".join(f"{digest}\n" for digest in objects).encode()))
+
+
+def _environment(hosts: Sequence[str], jobs: int, state: Path) -> Mapping[str, str]:
+    """Return what distcc is told. Without the last two it would compile by itself what no node did."""
+    return {
+        "PATH": "/usr/bin",
+        "HOME": str(state),
+        "TMPDIR": str(state),
+        "DISTCC_DIR": str(state),
+        "DISTCC_HOSTS": " ".join(f"{host}/{jobs}" for host in hosts),
+        "DISTCC_FALLBACK": "0",
+        "DISTCC_SKIP_LOCAL_RETRY": "1",
+    }
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy folders, links and files with their times, which make compares; labels are those of the place."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        copied = target / path.relative_to(source)
+        if path.is_symlink():
+            copied.symlink_to(path.readlink())
+        elif path.is_dir():
+            copied.mkdir()
+        else:
+            shutil.copyfile(path, copied)
+            status = path.stat()
+            os.utime(copied, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
