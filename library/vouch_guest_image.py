@@ -211,6 +211,7 @@ from ansible.module_utils.vouch.make.pyclosure import import_closure
 
 if TYPE_CHECKING:  # so that they travel to the builder, whose Python need not be able to run them
     from ansible.module_utils.vouch.authority import __main__ as authority_main  # noqa: F401
+    from ansible.module_utils.vouch.notary import __main__ as notary_main  # noqa: F401
     from ansible.module_utils.vouch.notary import building as notary_building  # noqa: F401
 
 

@@ -30,6 +30,7 @@ class ProvenanceAnchors:
         installer_pcr4: PCR 4 of trusted installers.
         package_keys: Who may sign guest packages.
         names: Names of packages that guests of a build may have.
+        allow_debug: Whether hosts and guests may be debug ones, into which whoever has the host can look, and reach.
     """
 
     enrolment_keys: tuple[PublicKey, ...] = ()
@@ -37,6 +38,7 @@ class ProvenanceAnchors:
     installer_pcr4: tuple[bytes, ...] = ()
     package_keys: tuple[PublicKey, ...] = ()
     names: tuple[str, ...] = ()
+    allow_debug: bool = False
 
     @property
     def complete(self) -> bool:
@@ -54,6 +56,7 @@ class ProvenanceAnchors:
                 package_keys=_ids(self.package_keys),
             ),
             keys=(*self.enrolment_keys, *self.release_keys, *self.package_keys),
+            allow_debug=self.allow_debug,
         )
 
 

@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="of a provenance bundle: name of a package that a guest of the build may have",
     )
+    trust.add_argument(
+        "--allow-debug", action="store_true", help="of a provenance bundle: its hosts and guests may be debug ones"
+    )
     parser.add_argument(
         "--file",
         type=pathlib.Path,
@@ -136,9 +139,10 @@ def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) 
     data = read_bounded(chosen.bundle, limit_bytes=max(MAX_BUNDLE_BYTES, MAX_PROVENANCE_BYTES))
     if is_provenance_bundle(data):
         return _verify_provenance(chosen, data, out, err)
-    if chosen.file or chosen.enrolment_key or chosen.guest:
+    if chosen.file or chosen.enrolment_key or chosen.guest or chosen.allow_debug:
         raise UsageError(
-            "--file, --enrolment-key and --guest are about provenance bundles, this is none", code="verify.file"
+            "--file, --enrolment-key, --guest and --allow-debug are about provenance bundles, this is none",
+            code="verify.file",
         )
     try:
         found = recheck(parse_bundle(data), anchors)
@@ -163,6 +167,7 @@ def _verify_provenance(chosen: argparse.Namespace, data: bytes, out: TextIO, err
         installer_pcr4=tuple(chosen.installer_pcr4),
         package_keys=tuple(_public_key(path) for path in chosen.package_key),
         names=tuple(chosen.guest),
+        allow_debug=chosen.allow_debug,
     )
     judge = PeerJudge(anchors) if anchors.complete else None
     try:

@@ -3,11 +3,12 @@
 
  1. the port authority is asked for a channel to each address, until enough nodes are connected
  2. the sources are copied to where they may be written
- 3. make runs; its compiler is distcc, and the nodes are distcc's hosts
- 4. one line says how many objects there are, and the digest of all of them
+ 3. make runs; its compiler is distcc, and distcc's one host is the dispatcher of this guest (``dispatch``)
+ 4. the dispatcher seals what was built: every object has a signed statement, or there is no result
+ 5. one line says how many objects there are, and the digest of all of them
+ 6. whoever connects is sent the result (``results``), until the guest ends
 
-The digest is SHA-256 over the SHA-256 of each object, ascending, in hexadecimal, a line each: it does not depend on
-names, places or order, so the same sources built elsewhere can be compared with it.
+What the digest is says ``make.objects``: the same sources built elsewhere can be compared with it.
 
 Standard output gets one line, ``vouch-build: done OBJECTS SHA256`` or ``vouch-build: failed CODE``; all else goes to
 standard error, and in a guest to the console too: nobody reads a guest's journal. Exit codes: 0 when it was built or
@@ -22,17 +23,22 @@ import ipaddress
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ParseError, UnreachableError, VouchError
-from ..model.digest import sha256
+from ..make.objects import objects_below, objects_digest
 from ..parse.canonical import load_json
 from ..port.command import Runner, run
 from ..port.files import read_bounded
 from .authority import SOCKET, AuthorityClient
+from .buildseal import seal_build
+from .control import SOCKET as CONTROL_SOCKET
 from .dispatch import NODE_PORT
+from .results import RESULT_PORT, result_of, serve_result
 
 PEERS = "/etc/vouch/peers.json"
 PLACE = "/tmp/build"  # noqa: S108 - /tmp of a guest that builds is that build's alone
@@ -41,18 +47,20 @@ BUILD_LIMIT_S = 6 * 3600.0
 PAUSE_S = 2.0
 """Between two attempts at one node."""
 
+PROGRESS_S = 10.0
+
 Say = Callable[[str], None]
 
 
 class Built(NamedTuple):
-    """What a build made: how many objects, and the digest of all of them."""
+    """What a build made: its objects, ascending by path, and the digest of all of them."""
 
-    objects: int
+    objects: tuple[Path, ...]
     digest: bytes
 
 
 def main(arguments: Sequence[str], *, runner: Runner = run) -> int:
-    """Build; return the exit code."""
+    """Build, and serve what was built; return the exit code."""
     chosen = _parser().parse_args(arguments)
     try:
         addresses = read_peers(read_bounded(chosen.peers, limit_bytes=MAX_PEERS_BYTES))
@@ -61,20 +69,27 @@ def main(arguments: Sequence[str], *, runner: Runner = run) -> int:
             return 0
         nodes = asyncio.run(connect_nodes(addresses, wanted=chosen.nodes, path=chosen.authority, say=say))
         say(f"nodes: {', '.join(nodes)}")
+        place = Path(chosen.place)
         built = build(
             Path(chosen.source),
-            Path(chosen.place),
+            place,
             folder=chosen.folder,
             arguments=chosen.arguments,
-            hosts=[f"[{address}]:{NODE_PORT}" for address in nodes],
+            host=f"127.0.0.1:{chosen.dispatcher}",
             jobs=chosen.jobs,
             runner=runner,
         )
+        files = [str(place / chosen.folder / name) for name in chosen.file]
+        result = b""
+        if files:
+            result = result_of(files, seal_build(files, [str(path) for path in built.objects], path=chosen.control))
     except (VouchError, OSError) as error:
         say(str(error))
         print(f"vouch-build: failed {error.code if isinstance(error, VouchError) else 'build.files'}", flush=True)
         return 1
-    print(f"vouch-build: done {built.objects} {built.digest.hex()}", flush=True)
+    print(f"vouch-build: done {len(built.objects)} {built.digest.hex()}", flush=True)
+    if result:
+        asyncio.run(serve_result(result, port=chosen.serve))
     return 0
 
 
@@ -87,11 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="build", description="Compile sources by attested nodes.")
     parser.add_argument("--peers", default=PEERS, metavar="FILE", help="JSON list of the nodes' addresses")
     parser.add_argument("--nodes", type=int, default=1, help="how many to wait for")
-    parser.add_argument("--authority", default=SOCKET, metavar="PATH", help="control socket to ask")
+    parser.add_argument("--authority", default=SOCKET, metavar="PATH", help="the port authority's control socket")
+    parser.add_argument("--dispatcher", type=int, default=NODE_PORT, metavar="PORT", help="of the loopback")
+    parser.add_argument("--control", default=CONTROL_SOCKET, metavar="PATH", help="the dispatcher's control socket")
     parser.add_argument("--source", required=True, metavar="FOLDER")
     parser.add_argument("--place", default=PLACE, metavar="FOLDER", help="gets the copy; must not exist")
     parser.add_argument("--folder", default=".", help="where make runs, below the sources")
     parser.add_argument("--jobs", type=int, default=1, help="under way at once")
+    parser.add_argument("--file", action="append", default=[], help="is built: sealed, and served")
+    parser.add_argument("--serve", type=int, default=RESULT_PORT, metavar="PORT", help="where the result is given out")
     parser.add_argument("arguments", nargs="*", help="of make")
     return parser
 
@@ -155,7 +174,7 @@ def build(
     *,
     folder: str,
     arguments: Sequence[str],
-    hosts: Sequence[str],
+    host: str,
     jobs: int,
     runner: Runner,
 ) -> Built:
@@ -166,7 +185,7 @@ def build(
         place: Where the copy goes; must not exist.
         folder: Below it, where make runs.
         arguments: Of make.
-        hosts: As distcc names them.
+        host: The dispatcher, as distcc names it.
         jobs: Under way at once.
         runner: Runs make.
 
@@ -178,21 +197,45 @@ def build(
     state = place.with_name(f"{place.name}.distcc")
     state.mkdir()
     argv = ["make", "-C", str(place / folder), f"-j{jobs}", "CC=distcc gcc", *arguments]
-    runner(argv, timeout_s=BUILD_LIMIT_S, environment=_environment(hosts, jobs, state))
-    objects = sorted(sha256(path.read_bytes()).hex() for path in place.rglob("*.o"))
+    with _progress(place):
+        runner(argv, timeout_s=BUILD_LIMIT_S, environment=_environment(host, jobs, state))
+    objects = objects_below(place)
     if not objects:
         raise UnreachableError("make made no object", code="build.empty")
-    return Built(len(objects), sha256("".join(f"{digest}\n" for digest in objects).encode()))
+    return Built(objects, objects_digest(objects))
 
 
-def _environment(hosts: Sequence[str], jobs: int, state: Path) -> Mapping[str, str]:
-    """Return what distcc is told. Without the last two it would compile by itself what no node did."""
+@contextmanager
+def _progress(place: Path) -> Iterator[None]:
+    """Say from time to time how many objects there are, as long as the block lasts."""
+    over = threading.Event()
+
+    def tell() -> None:
+        told = 0
+        while not over.wait(PROGRESS_S):
+            count = len(objects_below(place))
+            if count != told:
+                say(f"{count} objects")
+                told = count
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _environment(host: str, jobs: int, state: Path) -> Mapping[str, str]:
+    """Return what distcc is told: to compile nothing by itself, and to ask again whatever happened before."""
     return {
         "PATH": "/usr/bin",
         "HOME": str(state),
         "TMPDIR": str(state),
         "DISTCC_DIR": str(state),
-        "DISTCC_HOSTS": " ".join(f"{host}/{jobs}" for host in hosts),
+        "DISTCC_HOSTS": f"{host}/{jobs}",
+        "DISTCC_BACKOFF_PERIOD": "0",
         "DISTCC_FALLBACK": "0",
         "DISTCC_SKIP_LOCAL_RETRY": "1",
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import pathlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from ansible.module_utils.vouch.errors import ParseError, UnreachableError
 from ansible.module_utils.vouch.notary import building
 from ansible.module_utils.vouch.notary.building import build, connect_nodes, copy_tree, main, read_peers
+from ansible.module_utils.vouch.parse.buildresult import parse_build_result
 from ansible.module_utils.vouch.port.command import CommandError, CommandResult
 
 from sim.portauthority import SimAuthority, SimGuest
@@ -103,13 +105,12 @@ def test_waits_for_an_authority_that_is_not_there_yet(tmp_path: pathlib.Path) ->
     assert "does not answer" in said[0]
 
 
-def test_make_compiles_by_the_nodes_and_by_nobody_else(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_make_compiles_by_the_dispatcher_and_by_nobody_else(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
     make, place = Make(), tmp_path / "place"
-    hosts = ["[fd00::2]:3632", "[fd00::3]:3632"]
-    built = build(source, place, folder="src", arguments=["lib.a"], hosts=hosts, jobs=4, runner=make)
-    assert built == (2, DIGEST.digest())
+    built = build(source, place, folder="src", arguments=["lib.a"], host="127.0.0.1:3632", jobs=4, runner=make)
+    assert built == ((place / "src/b.o", place / "src/deep/a.o"), DIGEST.digest())
     assert make.argv == ["make", "-C", str(place / "src"), "-j4", "CC=distcc gcc", "lib.a"]
-    assert make.environment["DISTCC_HOSTS"] == "[fd00::2]:3632/4 [fd00::3]:3632/4"
+    assert make.environment["DISTCC_HOSTS"] == "127.0.0.1:3632/4"
     assert make.environment["DISTCC_FALLBACK"] == "0"
     assert pathlib.Path(make.environment["DISTCC_DIR"]).is_dir()
     assert place not in pathlib.Path(make.environment["DISTCC_DIR"]).parents
@@ -117,7 +118,7 @@ def test_make_compiles_by_the_nodes_and_by_nobody_else(source: pathlib.Path, tmp
 
 def test_a_build_without_objects_is_none(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UnreachableError) as caught:
-        build(source, tmp_path / "place", folder=".", arguments=[], hosts=["[::1]:1"], jobs=1, runner=Make({}))
+        build(source, tmp_path / "place", folder=".", arguments=[], host="127.0.0.1:1", jobs=1, runner=Make({}))
     assert caught.value.code == "build.empty"
 
 
@@ -196,3 +197,60 @@ def test_a_place_that_cannot_be_written(
     (tmp_path / "p").mkdir()
     assert main(options(tmp_path, source, '["fd00::2"]'), runner=Make()) == 1
     assert capsys.readouterr().out == "vouch-build: failed build.files\n"
+
+
+def test_progress_is_told(
+    source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Make):
+        def __call__(self, argv: Sequence[str], **options: Any) -> CommandResult:
+            result = super().__call__(argv, **options)
+            assert told.wait(20)
+            return result
+
+    def say(line: str) -> None:
+        assert line == "2 objects"
+        told.set()
+
+    told = threading.Event()
+    monkeypatch.setattr(building, "PROGRESS_S", 0.01)
+    monkeypatch.setattr(building, "say", say)
+    build(source, tmp_path / "p", folder="src", arguments=[], host="127.0.0.1:1", jobs=1, runner=Slow())
+
+
+def test_what_was_built_is_sealed_and_served(
+    source: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
+        return tuple(addresses)
+
+    async def serve(result: bytes, *, port: int) -> None:
+        served.append((result, port))
+
+    def seal(files: Sequence[str], objects: Sequence[str], *, path: str) -> bytes:
+        sealed.append((files, objects, path))
+        return b"bundle"
+
+    served: list[tuple[bytes, int]] = []
+    sealed: list[tuple[Sequence[str], Sequence[str], str]] = []
+    monkeypatch.setattr(building, "connect_nodes", connected)
+    monkeypatch.setattr(building, "seal_build", seal)
+    monkeypatch.setattr(building, "serve_result", serve)
+    argv = [*options(tmp_path, source, '["fd00::2"]'), "--folder", "src", "--file", "b.o", "--serve", "7"]
+    assert main([*argv, "--control", "c.sock"], runner=Make()) == 0
+    folder = tmp_path / "p/src"
+    assert sealed == [([str(folder / "b.o")], [str(folder / "b.o"), str(folder / "deep/a.o")], "c.sock")]
+    ((result, port),) = served
+    found = parse_build_result(result)
+    assert (found.files, found.provenance, port) == ({"b.o": b"object b"}, b"bundle", 7)
+
+
+def test_a_file_that_was_not_built_ends_the_build(
+    source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
+        return tuple(addresses)
+
+    monkeypatch.setattr(building, "connect_nodes", connected)
+    assert main([*options(tmp_path, source, '["fd00::2"]'), "--file", "lib.a"], runner=Make()) == 1
+    assert capsys.readouterr().out == "vouch-build: failed files.missing\n"
