@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
 from ansible.module_utils.vouch.daemon.evidence import Round
 from ansible.module_utils.vouch.daemon.exchange import EvidenceRequest, encode_answer
+from ansible.module_utils.vouch.daemon.fetch import Fetcher
 from ansible.module_utils.vouch.errors import UnreachableError
 
 
@@ -59,3 +61,8 @@ class Maker:
     def answer(self, made: Round, index: int, request: EvidenceRequest) -> bytes:
         self.rendered += 1
         return encode_answer(request.id, {"size": made, "filler": "x" * self.answer_chars})
+
+
+def no_fetcher() -> Fetcher:
+    """Return what knows of no guest."""
+    return Fetcher(lambda guest: None, lambda digest: b"", time.monotonic)

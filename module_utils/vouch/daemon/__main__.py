@@ -22,6 +22,7 @@ from ..port.quotetpm import DEVICE, QuoteTpm
 from .channels import HostChannels, Key, blob_reader
 from .eventlog import EventLog
 from .evidence import EvidenceMaker, Identity, read_identity
+from .fetch import Fetcher
 from .guestport import GuestPort, listen
 from .guests import Guests
 from .hostorders import HostOrders
@@ -119,7 +120,8 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
     )
     maker.guests = guests.records
     papers = HostPapers(os.path.join(options["--data"], "papers"))
-    port = _guest_port(options, maker, guests, papers)
+    read_package = blob_reader(os.path.join(options["--data"], "blobs"), MAX_FILE_BYTES)
+    port = _guest_port(options, maker, guests, papers, read_package)
     waker, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     server = Server(
         _listen(options["--socket"], options["--group"]),
@@ -127,6 +129,7 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
         guests,
         monotonic_s=time.monotonic,
         papers=papers,
+        fetcher=Fetcher(guests.find, read_package, time.monotonic),
         port=port,
         wakeup_fd=waker,
     )
@@ -145,7 +148,13 @@ def _serve(options: dict[str, str], program: Sequence[str]) -> None:
     _say(f"stopped after {server.proofs} proofs by {server.rounds} quotes")
 
 
-def _guest_port(options: dict[str, str], maker: EvidenceMaker, guests: Guests, papers: HostPapers) -> GuestPort | None:
+def _guest_port(
+    options: dict[str, str],
+    maker: EvidenceMaker,
+    guests: Guests,
+    papers: HostPapers,
+    read_package: Callable[[bytes], bytes],
+) -> GuestPort | None:
     """Return where guests ask; None on a host that starts none, or where the port cannot be had, which is said."""
     if not options["--guest-port"] or not os.path.exists(options["--config"]):
         return None
@@ -154,7 +163,7 @@ def _guest_port(options: dict[str, str], maker: EvidenceMaker, guests: Guests, p
         host_id=maker.identity.host_id,
         records=guests.records,
         papers=papers,
-        read_package=blob_reader(os.path.join(options["--data"], "blobs"), MAX_FILE_BYTES),
+        read_package=read_package,
         make_key=_channel_key,
         now_s=lambda: int(time.time()),
         send=revoker.send,

@@ -14,6 +14,7 @@ from .evidence import EvidenceMaker
 from .exchange import (
     CertifyRequest,
     ChallengeRequest,
+    FetchRequest,
     HelloRequest,
     HostOrderRequest,
     ListRequest,
@@ -27,6 +28,7 @@ from .exchange import (
     encode_answer,
     encode_error,
 )
+from .fetch import Fetcher
 from .guestport import GuestPort
 from .guests import Answer, Guests
 from .papers import HostPapers
@@ -52,20 +54,27 @@ class Answers:
         guests: The host's guests.
         papers: What the host shows to strangers.
         port: Where guests ask; None on a host that lets none ask.
+        fetcher: Reads what guests made.
     """
 
-    __slots__ = ("_guests", "_maker", "_papers", "_port")
+    __slots__ = ("_fetcher", "_guests", "_maker", "_papers", "_port")
 
-    def __init__(self, maker: EvidenceMaker, guests: Guests, papers: HostPapers, port: GuestPort | None) -> None:
+    def __init__(
+        self, maker: EvidenceMaker, guests: Guests, papers: HostPapers, port: GuestPort | None, fetcher: Fetcher
+    ) -> None:
         self._maker, self._guests, self._papers, self._port = maker, guests, papers, port
+        self._fetcher = fetcher
 
-    def render(self, request: Request, guest: str, later: Callable[[], Answer]) -> Render | None:
-        """Return the answer, or None for one that ``later`` is told when an order has been carried out.
+    def render(
+        self, request: Request, guest: str, later: Callable[[], Answer], wanted: Callable[[], bool]
+    ) -> Render | None:
+        """Return the answer, or None for one that ``later`` is told when what was asked has been done.
 
         Args:
             request: What is asked; neither for evidence nor to watch.
             guest: Id of the guest that asks; "" for a client over SSH.
-            later: Returns what an order is answered through.
+            later: Returns what an order or a fetch is answered through.
+            wanted: Says whether the answer is still waited for.
         """
         if isinstance(request, Refusal):
             return refusal(request.id, request.code, request.message)
@@ -75,6 +84,9 @@ class Answers:
                 return None
             if isinstance(request, HostOrderRequest):
                 self._guests.order(request.order, later(), "host-order")
+                return None
+            if isinstance(request, FetchRequest):
+                self._fetcher.begin(request.guest, request.port, later(), wanted)
                 return None
             return rendered(request.id, self._value(request, guest))
         except VouchError as problem:

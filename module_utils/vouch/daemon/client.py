@@ -10,6 +10,9 @@ from select import EPOLLIN
 
 from .exchange import EvidenceRequest, Exchange, Request
 
+MAX_PIPELINED = 64
+"""Requests of one connection that wait for their answers; more stay in its socket."""
+
 IDLE_LIMIT_S = 300.0
 """Silence between requests."""
 
@@ -48,6 +51,11 @@ class Client:
         self.watch = 0
         self.watch_id = ""
         self.pushed: deque[bytes] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether as many requests wait as may: a guest that wants many proofs waits for each."""
+        return len(self.slots) >= (1 if self.guest else MAX_PIPELINED)
 
 
 def send(connection: socket.socket, data: memoryview | bytes) -> int:

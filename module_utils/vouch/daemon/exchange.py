@@ -14,6 +14,7 @@ import re
 from typing import Any, NamedTuple
 
 from ..errors import ParseError, UsageError, VouchError
+from ..model.gueststate import GUEST_ID, MAX_NAME_CHARS
 from ..model.merkle import NONCE_BYTES
 from ..model.order import MAX_ORDER_BYTES
 from ..parse.canonical import dump_canonical, load_canonical
@@ -23,7 +24,7 @@ from .papers import LIMITS, PART_BYTES
 
 PROTOCOL_VERSION = 1
 REQUESTS = (
-    *("hello", "evidence", "guest.challenge", "guest.list", "guest.order"),
+    *("hello", "evidence", "guest.challenge", "guest.fetch", "guest.list", "guest.order"),
     *("host.order", "host.papers", "host.papers.status", "host.status", "watch"),
 )
 
@@ -36,6 +37,7 @@ PCR_COUNT = 24
 """PCRs of a PC Client TPM; ``model.digest`` says the same, but costs this service an import of ``dataclasses``."""
 
 MAX_KEY_BYTES, MAX_ADDRESS_CHARS = 1024, 45
+MAX_PORT = 65535
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _ADDRESS = re.compile(r"[0-9a-f:]{2,45}\Z")
@@ -70,6 +72,14 @@ class ListRequest(NamedTuple):
     """Which guests are there, and how are they?"""
 
     id: str
+
+
+class FetchRequest(NamedTuple):
+    """Read what that guest says on a TCP port to its end, and give it to me; answered when it closed."""
+
+    id: str
+    guest: str
+    port: int
 
 
 class OrderRequest(NamedTuple):
@@ -137,7 +147,9 @@ class Refusal(NamedTuple):
     fatal: bool
 
 
-HostRequest = ChallengeRequest | ListRequest | OrderRequest | HostOrderRequest | StatusRequest | WatchRequest
+HostRequest = (
+    ChallengeRequest | FetchRequest | ListRequest | OrderRequest | HostOrderRequest | StatusRequest | WatchRequest
+)
 """Requests that ask for no proof, and that the main process does not answer out of itself."""
 
 PapersRequest = PaperRequest | PapersStatusRequest
@@ -229,6 +241,12 @@ def _read(kind: str, ident: str, fields: Fields, *, guest: bool) -> Request:
                 _pcrs(fields),
                 fields.integer("ima_offset"),
                 fields.text("notify", maximum_chars=MAX_ADDRESS_CHARS, pattern=_ADDRESS, empty=True) if guest else "",
+            )
+        elif kind == "guest.fetch":
+            request = FetchRequest(
+                ident,
+                fields.text("guest", maximum_chars=MAX_NAME_CHARS, pattern=GUEST_ID),
+                fields.integer("port", minimum=1, maximum=MAX_PORT),
             )
         elif kind == "papers":
             request = OwnPapersRequest(ident)

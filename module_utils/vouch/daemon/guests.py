@@ -126,6 +126,10 @@ class Guests:
         """Return what is stated, ascending by id."""
         return tuple(self._records[guest] for guest in sorted(self._records))
 
+    def find(self, guest: str) -> GuestRecord | None:
+        """Return what is known of a guest, also of one that is being started."""
+        return self._records.get(guest) or self._starting.get(guest)
+
     def listed(self) -> dict[str, Any]:
         """Return the answer to ``guest.list``."""
         found = {**self._starting, **self._records}

@@ -22,6 +22,7 @@ from .batch import Waiting
 from .client import IDLE_LIMIT_S, Client, Slot, send
 from .evidence import EvidenceMaker, Round
 from .exchange import EvidenceRequest, WatchRequest, encode_answer, encode_error
+from .fetch import Fetcher
 from .guestport import GuestPort
 from .guests import Answer, Guests, Push
 from .papers import HostPapers
@@ -29,9 +30,6 @@ from .papers import HostPapers
 MAX_CONNECTIONS = 256
 MAX_GUEST_CONNECTIONS = 4
 """Of one guest."""
-
-MAX_PIPELINED = 64
-"""Requests of one connection that wait for their answers; more stay in its socket."""
 
 MAX_RENDERED_BYTES = 64 * 1024 * 1024
 """Answers in memory that their clients have not taken; one more is made only below this."""
@@ -63,6 +61,7 @@ class Server:
         guests: The host's guests.
         monotonic_s: Seconds that never go backwards.
         papers: What the host shows to strangers.
+        fetcher: Reads what guests made.
         port: Where guests ask, and are told by; None on a host that starts none.
         wakeup_fd: Becomes readable when ``drain`` was called from a signal handler.
     """
@@ -75,12 +74,14 @@ class Server:
         *,
         monotonic_s: Callable[[], float],
         papers: HostPapers,
+        fetcher: Fetcher,
         port: GuestPort | None = None,
         wakeup_fd: int = -1,
     ) -> None:
         self._listener = listener
         self._port = port
-        self._answers = Answers(maker, guests, papers, port)
+        self._fetcher = fetcher
+        self._answers = Answers(maker, guests, papers, port, fetcher)
         self._maker = maker
         self._guests = guests
         self._keeper = (-1, 0)
@@ -99,6 +100,7 @@ class Server:
         self._epoll = select.epoll()
         listener.setblocking(False)
         self._epoll.register(listener.fileno(), _IN)
+        fetcher.attach(self._epoll)
         if port is not None:
             port.attach(self._epoll)
         if wakeup_fd >= 0:
@@ -120,6 +122,7 @@ class Server:
         finally:
             for client in list(self._clients.values()):
                 self._drop(client)
+            self._fetcher.close()
             self._guests.close()
             if self._port is not None:
                 self._port.close()
@@ -159,6 +162,8 @@ class Server:
             elif fd == self._listener.fileno() and not self._draining:
                 arrived = True
                 self._accept()
+            elif self._fetcher.owns(fd):
+                self._fetcher.handle()
             elif self._port is not None and self._port.owns(fd):
                 arrived = True
                 self._at_the_port(self._port, fd, events)
@@ -282,7 +287,7 @@ class Server:
         if ended and not client.slots and not client.out:
             self._drop(client)
             return
-        reading = not ended and len(client.slots) < _pipelined(client) and not self._waiting.full and not client.watch
+        reading = not ended and not client.full and not self._waiting.full and not client.watch
         events = (_IN if reading else 0) | (_OUT if client.out else 0)
         if events != client.events:
             client.events = events
@@ -291,7 +296,7 @@ class Server:
     def _queue(self, client: Client) -> bool:
         """Give every whole request its slot; return whether there was one."""
         found = False
-        while len(client.slots) < _pipelined(client) and not self._waiting.full and not client.watch:
+        while not client.full and not self._waiting.full and not client.watch:
             request = client.exchange.next_request()
             if request is None:
                 break
@@ -307,7 +312,8 @@ class Server:
             elif isinstance(request, WatchRequest):
                 self._watch(client, request)
             else:
-                slot.render = self._answers.render(request, client.guest, self._later(client, slot))
+                later, wanted = self._later(client, slot), self._wanted(client, slot)
+                slot.render = self._answers.render(request, client.guest, later, wanted)
         return found
 
     def _watch(self, client: Client, request: WatchRequest) -> None:
@@ -324,6 +330,10 @@ class Server:
             self._answered.append(client)
 
         return lambda: answer
+
+    def _wanted(self, client: Client, slot: Slot) -> Callable[[], bool]:
+        """Return what says whether that answer is still to be made for a client that is there."""
+        return lambda: self._clients.get(client.socket.fileno()) is client and slot in client.slots
 
     def _pusher(self, client: Client) -> Push:
         def push(event: Mapping[str, Any]) -> None:
@@ -368,6 +378,7 @@ class Server:
             return
         self._expired_at_s = now_s
         self._guests.tick()
+        self._fetcher.tick()
         if self._port is not None:
             self._port.tick()
         for client in list(self._clients.values()):
@@ -383,11 +394,6 @@ class Server:
         del self._clients[fd]
         # Closing takes the descriptor out of the epoll set.
         client.socket.close()
-
-
-def _pipelined(client: Client) -> int:
-    """Return how many requests of a client may wait: a guest that wants many proofs waits for each."""
-    return 1 if client.guest else MAX_PIPELINED
 
 
 def _evidence(maker: EvidenceMaker, made: Round, index: int, request: EvidenceRequest) -> Callable[[], bytes]:

@@ -20,6 +20,9 @@ MAX_REQUEST_BYTES = 64 * 1024
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 """Body of an answer."""
 
+MAX_FETCHED_BYTES = 8 * 1024 * 1024
+"""What one ``guest.fetch`` brings of a guest; in base64 it fits an answer."""
+
 
 def encode_frame(body: bytes, *, limit_bytes: int) -> bytes:
     """Return ``body`` with its length in front.

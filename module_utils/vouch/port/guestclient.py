@@ -16,6 +16,7 @@ from ..errors import ParseError, UnreachableError, shown
 from ..model.gueststate import MAX_GUESTS, MAX_NAME_CHARS, GuestRecord
 from ..model.order import CHALLENGE_BYTES
 from ..parse.fields import Fields, encode_base64
+from ..parse.frame import MAX_FETCHED_BYTES
 from .ssh import SshVerifier
 
 MAX_HISTORY = 256
@@ -73,6 +74,19 @@ class GuestClient:
         except ParseError as error:
             raise _no_answer(error) from None
         return {name: value for name, value in fields.rest().items() if name.isidentifier()}
+
+    def fetch(self, guest: str, port: int) -> bytes:
+        """Return what a guest said on a TCP service of its package until it closed, at most ``MAX_FETCHED_BYTES``.
+
+        Trust: the guest's word, brought by its host; neither says that it is right.
+        """
+        fields = self._fields({"request": "guest.fetch", "guest": guest, "port": port}, "fetch")
+        try:
+            content = fields.blob("content", limit_bytes=MAX_FETCHED_BYTES, empty=True)
+            fields.done()
+        except ParseError as error:
+            raise _no_answer(error) from None
+        return content
 
     def watch(self, *, idle_s: float) -> Iterator[dict[str, Any] | None]:
         """Yield each event as the host tells it, and None whenever nothing came for ``idle_s`` seconds."""

@@ -11,6 +11,7 @@ from ansible.module_utils.vouch.daemon.exchange import (
     ChallengeRequest,
     EvidenceRequest,
     Exchange,
+    FetchRequest,
     HelloRequest,
     ListRequest,
     OrderRequest,
@@ -52,6 +53,23 @@ def test_requests_about_guests_are_understood() -> None:
     plain = [body_of({**HELLO, "request": name}) for name in ("guest.challenge", "guest.list", "watch")]
     order = body_of({**HELLO, "request": "guest.order", "order": "e30="})
     assert read(*plain, order) == [ChallengeRequest("7"), ListRequest("7"), WatchRequest("7"), OrderRequest("7", b"{}")]
+
+
+def test_a_fetch_names_guest_and_port() -> None:
+    fetch = {**HELLO, "request": "guest.fetch", "guest": "web-1", "port": 65535}
+    assert read(body_of(fetch)) == [FetchRequest("7", "web-1", 65535)]
+    for change in (
+        {"guest": "../x"},
+        {"guest": ""},
+        {"port": 0},
+        {"port": 65536},
+        {"port": True},
+        {"port": "80"},
+        {"path": ""},
+    ):
+        (refusal,) = read(body_of({**fetch, **change}))
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, refusal.fatal) == ("request.field", False), change
 
 
 @pytest.mark.parametrize("order", [None, "", "e30", 7, "A" * 60_000])

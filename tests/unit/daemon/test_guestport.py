@@ -27,7 +27,7 @@ from ansible.module_utils.vouch.parse.fields import encode_base64
 from ansible.module_utils.vouch.port.libcrypto import Libcrypto
 
 from channelparts import HOST_ID, KEY, NOW_S, RECORD
-from serverparts import Maker, NoGuests
+from serverparts import Maker, NoGuests, no_fetcher
 
 
 class Host:
@@ -63,6 +63,7 @@ class Host:
             cast("Guests", NoGuests()),
             monotonic_s=time.monotonic,
             papers=papers,
+            fetcher=no_fetcher(),
             port=self.port,
         )
         self.thread = threading.Thread(target=self.server.serve, daemon=True)
@@ -119,7 +120,10 @@ def test_a_guest_asks_who_it_is_and_is_certified(host: Host) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    ["guest.list", "guest.order", "guest.challenge", "host.order", "host.status", "host.papers", "watch", "none"],
+    [
+        *("guest.list", "guest.order", "guest.challenge", "guest.fetch"),
+        *("host.order", "host.status", "host.papers", "watch", "none"),
+    ],
 )
 def test_a_guest_is_told_nothing_else(host: Host, request_: str) -> None:
     with host.connect() as guest:

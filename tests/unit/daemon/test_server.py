@@ -55,7 +55,7 @@ def test_hello(verifier: Verifier) -> None:
                 "host_id": HOST_ID,
                 "release_id": RELEASE_ID,
                 "requests": [
-                    *("hello", "evidence", "guest.challenge", "guest.list", "guest.order"),
+                    *("hello", "evidence", "guest.challenge", "guest.fetch", "guest.list", "guest.order"),
                     *("host.order", "host.papers", "host.papers.status", "host.status", "watch"),
                 ],
             },

@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 from ansible.module_utils.vouch.daemon import server as server_module
+from ansible.module_utils.vouch.daemon.client import MAX_PIPELINED
 from ansible.module_utils.vouch.daemon.evidence import EvidenceMaker
 from ansible.module_utils.vouch.daemon.guests import Guests
 from ansible.module_utils.vouch.daemon.papers import HostPapers
@@ -18,7 +19,7 @@ from ansible.module_utils.vouch.daemon.server import Server
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.frame import MAX_REQUEST_BYTES, encode_frame
 
-from serverparts import Maker, NoGuests
+from serverparts import Maker, NoGuests, no_fetcher
 from verifier_harness import PlainClient
 
 
@@ -38,6 +39,7 @@ class Bench:
             cast("Guests", self.guests),
             monotonic_s=lambda: self.now_s,
             papers=HostPapers(str(path.parent / "papers")),
+            fetcher=no_fetcher(),
         )
 
     def turn(self, times: int = 4) -> None:
@@ -150,7 +152,7 @@ def test_few_answers_are_rendered_at_once_and_everyone_gets_one(bench: Bench, mo
 def test_one_connection_queues_few_requests_and_all_are_answered(bench: Bench, client: PlainClient) -> None:
     ask_at_once(client, 100)
     bench.turn(1)
-    assert bench.server.proofs <= server_module.MAX_PIPELINED
+    assert bench.server.proofs <= MAX_PIPELINED
     bench.turn(10)
     assert [client.answer()["id"] for _ in range(100)] == [str(number) for number in range(100)]
 

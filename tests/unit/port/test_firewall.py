@@ -271,3 +271,8 @@ def test_of_its_host_a_guest_reaches_one_port(opened: Network) -> None:
     assert opened.reaches("a", 4461, address=where, receiver="dom0")
     assert not opened.reaches("a", 22, address=where, receiver="dom0")
     assert not opened.reaches("a", 4461, kind="udp", address=where, receiver="dom0")
+
+
+def test_its_host_reaches_what_a_guest_declares(opened: Network) -> None:
+    """The answers come in, on a card that lets nothing else in but the one port of the host."""
+    assert opened.reaches("dom0", 3632, receiver="b")
