@@ -67,7 +67,7 @@ def build_locally(
         where = f"/{SOURCE_FOLDER}/{source}/{folder}"
         argv = ["chroot", f"--userspec={NOBODY}:{NOBODY}", str(tree.path), "make", "-C", where]
         argv += [f"-j{jobs or os.cpu_count() or 1}", "CC=gcc", *arguments]
-        runner(argv, timeout_s=LIMIT_S, environment={"PATH": "/usr/bin", "HOME": "/", "TMPDIR": "/tmp"})  # noqa: S108
+        runner(argv, timeout_s=LIMIT_S, environment={"HOME": "/", "TMPDIR": "/tmp"})  # noqa: S108
         objects = objects_below(place)
         if not objects:
             raise UnreachableError("make made no object", code="build.empty")
