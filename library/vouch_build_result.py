@@ -12,8 +12,9 @@ version_added: "0.1.0"
 description:
   - Reads the tar in which a guest gives out what was built, checks the provenance bundle in it by what is trusted here,
     and writes the built files, and the bundle beside them as C(provenance.tar), below O(dest).
-  - Every file has to be one that the bundle is about, every object in it has to have its signed statement, and every
-    guest that signed has to have been judged good by the criteria of this task. Else nothing is written.
+  - The files have to be those that the bundle is about, all of them and by their names. Every object in it has to have
+    its signed statement, and every guest that signed has to have been judged good by the criteria of this task. Else
+    nothing is written.
   - Runs on the controller. C(tools/vouch-verify) checks the bundle again, later and elsewhere.
 options:
   src:
@@ -56,6 +57,7 @@ options:
 seealso:
   - module: vouch_guest_fetch
   - module: vouch_guest_package
+  - module: vouch_local_build
 attributes:
   check_mode:
     description: Can predict changes without making any.
@@ -90,13 +92,20 @@ objects:
   returned: success
   type: dict
   sample: {node-a.5b0f2c1e-0d38-4c57-9a51-0c1f6a3d7701: 17, node-b.5b0f2c1e-0d38-4c57-9a51-0c1f6a3d7701: 16}
+digest:
+  description:
+    - SHA-256 over the SHA-256s of the objects, ascending, each once, in hexadecimal, a line each.
+    - M(vouch_local_build) returns the same when it makes the same objects.
+  returned: success
+  type: str
+  sample: 3c3c2ec70878654284b9cbd52c5e001dfb4d80287a2c85792e04d3984ea9d4c6
 builder:
   description: The guest that put the files together.
   returned: success
   type: str
   sample: controller.5b0f2c1e-0d38-4c57-9a51-0c1f6a3d7701
 findings:
-  description: Why the provenance does not hold; each has C(code), C(component), C(expected), C(actual).
+  description: Why the provenance does not hold; each has C(code), C(subject), C(expected), C(actual).
   returned: failure
   type: list
   elements: dict
@@ -104,11 +113,11 @@ code:
   description: Stable code of the failure.
   returned: failure
   type: str
-  sample: provenance.false
+  sample: provenance.anchor.evidence
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +127,9 @@ from ansible.module_utils.vouch.appraise.provenance import ProvenanceRecheck, re
 from ansible.module_utils.vouch.appraise.provenancejudge import PeerJudge, ProvenanceAnchors
 from ansible.module_utils.vouch.appraise.recheck import Outcome
 from ansible.module_utils.vouch.errors import EvidenceError, UsageError, VouchError
+from ansible.module_utils.vouch.make.objects import digest_of
 from ansible.module_utils.vouch.model.digest import sha256
-from ansible.module_utils.vouch.model.finding import Finding
+from ansible.module_utils.vouch.model.finding import Finding, deny
 from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.provenance import Builder
 from ansible.module_utils.vouch.parse.buildresult import FORM, parse_build_result
@@ -181,8 +191,13 @@ def _register(text: str) -> bytes:
     return value
 
 
-def proven(provenance: bytes, files: dict[str, bytes], anchors: ProvenanceAnchors) -> ProvenanceRecheck:
+def proven(provenance: bytes, files: Mapping[str, bytes], anchors: ProvenanceAnchors) -> ProvenanceRecheck:
     """Return what the bundle proves of the files.
+
+    Args:
+        provenance: The bundle.
+        files: Name to SHA-256.
+        anchors: What is trusted.
 
     Raises:
         EvidenceError: with the findings that speak against it.
@@ -191,12 +206,23 @@ def proven(provenance: bytes, files: dict[str, bytes], anchors: ProvenanceAnchor
     found = recheck_provenance(parse_provenance_bundle(provenance), PeerJudge(anchors), files=files)
     if found.outcome is not Outcome.PROVEN:
         missing = [
-            Finding.deny("provenance.guest.missing", claim.name, "evidence that holds", claim.by)
+            Finding.deny("provenance.anchor.evidence", claim.name, "evidence that holds", claim.by)
             for claim in found.claims
             if claim.hold is Hold.MISSING
         ]
         raise EvidenceError([*found.findings, *missing])
+    _require_whole(found, files)
     return found
+
+
+def _require_whole(found: ProvenanceRecheck, files: Mapping[str, bytes]) -> None:
+    """Return when the files are those of the build: the bundle alone says that none is of another build."""
+    built: Mapping[str, bytes] = found.build.build.subjects if found.build else {}
+    for name in sorted(built.keys() | files.keys()):
+        if built.get(name) != files.get(name):
+            raise deny(
+                "provenance.answer", name, expected=built.get(name, "no such file"), actual=files.get(name, "none")
+            )
 
 
 def _named(builder: Builder) -> str:
@@ -223,6 +249,7 @@ def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
         "changed": bool(changed),
         "files": {name: digest.hex() for name, digest in digests.items()},
         "objects": dict(sorted(made.items())),
+        "digest": digest_of(found.jobs).hex(),
         "builder": _named(found.build.build.builder) if found.build else "",
         "diff": {"before": _listed(before), "after": _listed(after)},
     }

@@ -67,7 +67,7 @@ objects:
   type: int
   sample: 33
 digest:
-  description: SHA-256 over the SHA-256 of each object, ascending, in hexadecimal, a line each.
+  description: SHA-256 over the SHA-256s of the objects, ascending, each once, in hexadecimal, a line each.
   returned: success
   type: str
   sample: 3c3c2ec70878654284b9cbd52c5e001dfb4d80287a2c85792e04d3984ea9d4c6

@@ -80,13 +80,17 @@ class Build:
     def __init__(self) -> None:
         self.controller = Worker("control", "fd00::1")
         self.nodes = [Worker("node1", "fd00::2"), Worker("node2", "fd00::3")]
+        self.work()
+        self.build: dict[str, Any] = {}
+        self.workers = [self.controller, *self.nodes]
+        self.accepted = [accepted_with(worker.guest, self.controller.guest, NOW_S) for worker in self.workers]
+
+    def work(self) -> None:
+        """Have each node make an object, ``object 0`` and so on."""
         self.statements = [
             node.signer.seal(node.job(object=sha256(b"object %d" % number))) for number, node in enumerate(self.nodes)
         ]
         self.objects = {sha256(b"object %d" % number): sha256(s) for number, s in enumerate(self.statements)}
-        self.build: dict[str, Any] = {}
-        self.workers = [self.controller, *self.nodes]
-        self.accepted = [accepted_with(worker.guest, self.controller.guest, NOW_S) for worker in self.workers]
 
     def chain(self) -> bytes:
         """Return the signed statement about the build."""

@@ -102,8 +102,10 @@ class SimGuest:
         return {**self.listed(0), "state": "refused", "reason": reason, **nothing}
 
 
-def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str, bytes] | None = None) -> Accepted:
-    """Return an acceptance with papers that nothing stands behind, but where the test brings its own."""
+def accepted_with(
+    peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str, bytes] | None = None, *, nonce: bytes = b""
+) -> Accepted:
+    """Return an acceptance with papers that nothing stands behind, but where the test brings its own, and its nonce."""
     held = papers or {name: f"{name} of {peer.guest}".encode() for name in PAPERS}
     if papers is None:
         held["evidence"] = evidence_text(
@@ -112,7 +114,7 @@ def accepted_with(peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str,
     acceptance = Acceptance(
         address=_ipv6(peer.address),
         asker=_ipv6(asker.address),
-        nonce=sha256(peer.certificate),
+        nonce=nonce or sha256(peer.certificate),
         accepted_at_s=now_s,
         expires_at_s=now_s + 60,
         certificate=sha256(peer.certificate),

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import UnreachableError, UsageError
+from ..errors import UnreachableError, UsageError, shown
 from ..make.objects import objects_below, objects_digest
-from ..make.tree import SOURCE_FOLDER
+from ..make.tree import SOURCE_FOLDER, SOURCE_NAME
 from ..port.command import Runner, run
 from .chroot import Tree
 
@@ -52,15 +52,19 @@ def build_locally(
 
     Raises:
         UsageError: ``image.sources``, the tree has no such sources.
-        UnreachableError: make failed (``command.failed``), or made no object (``build.empty``).
+        UnreachableError: this is not root (``image.privilege``); make failed (``command.failed``), or made no object
+            (``build.empty``).
     """
+    if os.geteuid() != 0:
+        raise UnreachableError("a local build is started by root (chroot)", code="image.privilege")
     with tempfile.TemporaryDirectory(prefix="vouch-build-") as name:
         tree = Tree(Path(name) / "tree", runner=runner, epoch=0)
         say("unpacking the tree")
         tree.unpack(archive)
         place = tree.path / SOURCE_FOLDER / source
-        if not place.is_dir():
-            raise UsageError(f"the tree has no sources of {source}", code="image.sources")
+        # The name is checked because everything below it is given away.
+        if not SOURCE_NAME.fullmatch(source) or place.is_symlink() or not place.is_dir():
+            raise UsageError(f"the tree has no sources of {shown(source)}", code="image.sources")
         for path in (place, *place.rglob("*")):
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         say(f"compiling {source}")

@@ -24,8 +24,10 @@ VARIANTS = ("extract", "custom", "essential", "apt", "minbase", "buildd", "impor
 
 MAX_STATUS_BYTES = 64 << 20
 
+SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+"""A source package's; in full."""
+
 _SUITE = re.compile(r"[a-z][a-z0-9.+-]*")
-_SOURCE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?([/=][A-Za-z0-9.+:~-]+)?")
 _COMPONENT = re.compile(r"[a-z][a-z-]*")
 _PATTERN = re.compile(r"/[^\s,'\"]*")
@@ -77,7 +79,7 @@ class TreeSpec:
             raise UsageError("a tree needs at least one archive component", code="tree.components")
         for pattern, values, what in (
             (_PACKAGE, self.packages, "package"),
-            (_SOURCE, self.sources, "source package"),
+            (SOURCE_NAME, self.sources, "source package"),
             (_COMPONENT, self.components, "component"),
             (_PATTERN, self.path_excludes + self.path_includes, "path pattern"),
         ):

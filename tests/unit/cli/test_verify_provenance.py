@@ -10,12 +10,13 @@ import pathlib
 import pytest
 from ansible.module_utils.vouch.appraise.provenance import recheck_provenance
 from ansible.module_utils.vouch.cli.provenancetext import provenance_lines
-from ansible.module_utils.vouch.cli.verify import FALSE, UNANCHORED, UNUSABLE, main
+from ansible.module_utils.vouch.cli.verify import FALSE, PROVEN, UNANCHORED, UNUSABLE, main
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.make.provenance import write_provenance_bundle
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.parse.provenancebundle import parse_provenance_bundle
 
+from attestedbuild import AttestedBuild, anchors_of_the_build
 from bundles import Site
 from provenanceparts import Build, believe
 
@@ -106,5 +107,26 @@ def test_files_are_about_builds(folder: pathlib.Path) -> None:
     code, _, err = run(folder / "b.tar", "--file", folder / "app")
     assert code == UNUSABLE
     assert "verify.file" in err
+    code, _, err = run(folder / "b.tar", "--allow-debug")
+    assert (code, "verify.file" in err) == (UNUSABLE, True)
     (folder / "b.tar").write_bytes(GOOD)
     assert run(folder / "b.tar", "--file", folder / "none")[0] == UNUSABLE
+
+
+@pytest.mark.parametrize("variant", ["production", "debug"])
+def test_a_bundle_that_evidence_carries(tmp_path: pathlib.Path, variant: str) -> None:
+    """Debug hosts and guests are told apart only by the option that lets them pass."""
+    (tmp_path / "b.tar").write_bytes(AttestedBuild(variant).provenance())
+    trusted = anchors_of_the_build(tmp_path / "keys")
+    words = ["--installer-pcr4", *trusted["installer_pcr4"]]
+    for kind in ("enrolment", "release", "package"):
+        words += [f"--{kind}-key", *trusted[f"{kind}_keys"]]
+    for guest in trusted["guests"]:
+        words += ["--guest", guest]
+    asked, out, _ = run(tmp_path / "b.tar", *words, "--allow-debug", "--why")
+    assert (asked, "7. guests       PROVEN" in out) == (PROVEN, True)
+    code, out, _ = run(tmp_path / "b.tar", *words, "--why")
+    assert code == (PROVEN if variant == "production" else FALSE)
+    assert ("provenance.anchor.evidence" in out) == (variant == "debug")
+    assert run(tmp_path / "b.tar", *words[:-2])[0] == FALSE, "a guest that nobody named"
+    assert run(tmp_path / "b.tar", *words[2:], "--allow-debug")[0] == UNANCHORED, "no installer is trusted"

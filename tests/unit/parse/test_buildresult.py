@@ -9,7 +9,9 @@ from ansible.module_utils.vouch.make.bundle import write_tar
 from ansible.module_utils.vouch.parse.buildresult import BUILD_RESULT_TYPE, parse_build_result, part_limit
 
 
-@pytest.mark.parametrize("name", ["files/", "files/.x", "files/a/b", "files/../x", "/x", "x", "files/" + "a" * 92])
+@pytest.mark.parametrize(
+    "name", ["files/", "files/.x", "files/a/b", "files/../x", "/x", "x", "files/" + "a" * 92, "files/provenance.tar"]
+)
 def test_names_that_no_file_has(name: str) -> None:
     assert part_limit(name) is None
 
