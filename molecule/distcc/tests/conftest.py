@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "module_utils"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from farm import CONTROLLER, HOST, HOST_ID, NODES, OUTPUT, PORT, STATE, STORE, STRANGER, enrolment
+from farm import CONTROLLER, HOST, HOST_ID, NODES, OUTPUT, PORT, STATE, STORE, STRANGER, console, enrolment
 from verified_host import VerifiedHost
 from xen_guests import XenHost
 
@@ -42,8 +42,3 @@ def host(dom0: XenHost) -> Iterator[VerifiedHost]:
         OUTPUT.mkdir(mode=0o700, exist_ok=True, parents=True)
         for name in (CONTROLLER, *NODES, STRANGER):
             (OUTPUT / f"{name}.console.log").write_text(console(dom0, name))
-
-
-def console(dom0: XenHost, guest: str) -> str:
-    """Return what a guest said on its console."""
-    return dom0.run(f"cat /var/log/xen/guest-{guest}.log || :")

@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+from xen_guests import XenHost
+
 from vouch.model.enrolment import Enrolment
 from vouch.model.guestaddress import address_of, derived_mac
 from vouch.model.package import GuestPackage
@@ -39,3 +41,8 @@ def package(image: str) -> GuestPackage:
 def enrolment() -> Enrolment:
     """Return what is recorded of the host."""
     return Enrolment.from_json(json.loads((STATE / "enrolments" / f"{HOST_ID}.json").read_text()))
+
+
+def console(dom0: XenHost, guest: str) -> str:
+    """Return what a guest said on its console."""
+    return dom0.run(f"cat /var/log/xen/guest-{guest}.log || :")

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import console
 from farm import (
     BUILD_LIMIT_S,
     CONTROLLER,
@@ -24,6 +23,7 @@ from farm import (
     STATE,
     STRANGER,
     address,
+    console,
     package,
 )
 from verified_host import VerifiedHost
