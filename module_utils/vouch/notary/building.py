@@ -6,13 +6,13 @@
  3. make runs; its compiler is distcc, and distcc's one host is the dispatcher of this guest (``dispatch``)
  4. the dispatcher seals what was built: every object has a signed statement, or there is no result
  5. one line says how many objects there are, and the digest of all of them
- 6. whoever connects is sent the result (``results``), until the guest ends
+ 6. whoever connects is sent the result (``results``), or why there is none, until the guest ends
 
 What the digest is says ``make.objects``: the same sources built elsewhere can be compared with it.
 
 Standard output gets one line, ``vouch-build: done OBJECTS SHA256`` or ``vouch-build: failed CODE``; all else goes to
-standard error, and in a guest to the console too: nobody reads a guest's journal. Exit codes: 0 when it was built or
-there is nothing to do, 1 when not, 2 for a wrong option.
+standard error, and in a guest to the console too: nobody reads a guest's journal. Exit codes, where nothing is given
+out: 0 when it was built or there is nothing to do, 1 when not, 2 for a wrong option.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .authority import SOCKET, AuthorityClient
 from .buildseal import seal_build
 from .control import SOCKET as CONTROL_SOCKET
 from .dispatch import NODE_PORT
-from .results import RESULT_PORT, result_of, serve_result
+from .results import RESULT_PORT, failure_of, result_of, serve_result
 
 PEERS = "/etc/vouch/peers.json"
 PLACE = "/tmp/build"  # noqa: S108 - /tmp of a guest that builds is that build's alone
@@ -67,30 +67,37 @@ def main(arguments: Sequence[str], *, runner: Runner = run) -> int:
         if not addresses:
             say("no nodes are named: nothing is built")
             return 0
-        nodes = asyncio.run(connect_nodes(addresses, wanted=chosen.nodes, path=chosen.authority, say=say))
-        say(f"nodes: {', '.join(nodes)}")
-        place = Path(chosen.place)
-        built = build(
-            Path(chosen.source),
-            place,
-            folder=chosen.folder,
-            arguments=chosen.arguments,
-            host=f"127.0.0.1:{chosen.dispatcher}",
-            jobs=chosen.jobs,
-            runner=runner,
-        )
-        files = [str(place / chosen.folder / name) for name in chosen.file]
-        result = b""
-        if files:
-            result = result_of(files, seal_build(files, [str(path) for path in built.objects], path=chosen.control))
+        result = _result(chosen, addresses, runner)
+        code = 0
     except (VouchError, OSError) as error:
         say(str(error))
-        print(f"vouch-build: failed {error.code if isinstance(error, VouchError) else 'build.files'}", flush=True)
-        return 1
-    print(f"vouch-build: done {len(built.objects)} {built.digest.hex()}", flush=True)
-    if result:
+        reason = error.code if isinstance(error, VouchError) else "build.files"
+        print(f"vouch-build: failed {reason}", flush=True)
+        result, code = failure_of(reason), 1
+    if chosen.file:
         asyncio.run(serve_result(result, port=chosen.serve))
-    return 0
+    return code
+
+
+def _result(chosen: argparse.Namespace, addresses: Sequence[str], runner: Runner) -> bytes:
+    """Build by nodes at these addresses; return what is given out."""
+    nodes = asyncio.run(connect_nodes(addresses, wanted=chosen.nodes, path=chosen.authority, say=say))
+    say(f"nodes: {', '.join(nodes)}")
+    place = Path(chosen.place)
+    built = build(
+        Path(chosen.source),
+        place,
+        folder=chosen.folder,
+        arguments=chosen.arguments,
+        host=f"127.0.0.1:{chosen.dispatcher}",
+        jobs=chosen.jobs,
+        runner=runner,
+    )
+    files = [str(place / chosen.folder / name) for name in chosen.file]
+    bundle = seal_build(files, [str(path) for path in built.objects], path=chosen.control) if files else b""
+    result = result_of(files, bundle)
+    print(f"vouch-build: done {len(built.objects)} {built.digest.hex()}", flush=True)
+    return result
 
 
 def say(line: str) -> None:

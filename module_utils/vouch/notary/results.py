@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..errors import UsageError
 from ..make.bundle import write_tar
-from ..parse.buildresult import BUILD_RESULT_TYPE, FILES, PROVENANCE, part_limit
+from ..parse.buildresult import BUILD_RESULT_TYPE, FAILED, FILES, PROVENANCE, part_limit
 from ..port.files import read_bounded
 
 RESULT_PORT = 3634
@@ -42,6 +42,11 @@ def result_of(files: Sequence[str], provenance: bytes) -> bytes:
     if len(provenance) > (part_limit(PROVENANCE) or 0):
         raise UsageError(f"the provenance bundle has {len(provenance)} bytes", code="result.part")
     return write_tar(BUILD_RESULT_TYPE, parts)
+
+
+def failure_of(code: str) -> bytes:
+    """Return what is given out in place of a result: one line."""
+    return FAILED + code.encode() + b"\n"
 
 
 async def serve_result(result: bytes, *, port: int = RESULT_PORT, address: str = "::") -> None:

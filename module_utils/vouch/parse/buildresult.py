@@ -6,6 +6,8 @@
 ``files/NAME``      a built file
 ``provenance.tar``  the provenance bundle about these files (``parse.provenancebundle``)
 ==================  ====================================================================
+
+A build that failed gives out one line in its place: ``vouch-build: failed CODE``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ MAX_INDEX_BYTES = 1 << 20
 MAX_FILES = 64
 
 # Whoever takes a result over has the bundle beside the files, by its name.
+FAILED = b"vouch-build: failed "
+_FAILURE = re.compile(FAILED + rb"([a-z0-9.-]{1,64})\n\Z")
 _FILE = re.compile(r"files/(?!provenance\.tar\Z)[A-Za-z0-9][A-Za-z0-9._+~-]{0,90}\Z")
 
 
@@ -56,11 +60,13 @@ def parse_build_result(data: bytes) -> BuildResult:
     """Return the result of its bytes.
 
     Raises:
-        ParseError: a code of family ``bundle``.
+        ParseError: a code of family ``bundle``; ``build.failed`` where the guest says that there is no result.
 
     Trust: ``data`` is anybody's, and afterwards agrees with itself, no more. Names of files are safe to write below a
     folder of one's own.
     """
+    if failure := _FAILURE.match(data):
+        raise ParseError("result", 0, f"the build failed in its guest: {failure[1].decode()}", code="build.failed")
     found = read_entries(data, FORM)
     check_index(found.pop(INDEX), found, FORM)
     if PROVENANCE not in found:

@@ -251,6 +251,12 @@ def test_a_file_that_was_not_built_ends_the_build(
     async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
         return tuple(addresses)
 
+    async def serve(result: bytes, *, port: int) -> None:
+        served.append(result)
+
+    served: list[bytes] = []
     monkeypatch.setattr(building, "connect_nodes", connected)
+    monkeypatch.setattr(building, "serve_result", serve)
     assert main([*options(tmp_path, source, '["fd00::2"]'), "--file", "lib.a"], runner=Make()) == 1
     assert capsys.readouterr().out == "vouch-build: failed files.missing\n"
+    assert served == [b"vouch-build: failed files.missing\n"]

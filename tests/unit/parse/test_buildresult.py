@@ -26,3 +26,19 @@ def test_another_kind_of_bundle_is_none() -> None:
     with pytest.raises(ParseError) as caught:
         parse_build_result(write_tar("urn:vouch:bundle:1", {"provenance.tar": b""}))
     assert caught.value.code == "bundle.index.malformed"
+
+
+def test_a_build_that_failed_says_why() -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_build_result(b"vouch-build: failed journal.unknown\n")
+    assert caught.value.code == "build.failed"
+    assert "journal.unknown" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "data", [b"vouch-build: failed a\nb\n", b"vouch-build: failed \x1b[2J\n", b"vouch-build: failed "]
+)
+def test_other_lines_are_no_reason(data: bytes) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_build_result(data)
+    assert caught.value.code != "build.failed"
