@@ -202,7 +202,7 @@ class SimAuthority:
         if kind == "connect":
             reason = self.refusing.get(request["address"], "")
             state = "refused" if reason else "accepted"
-            return {"up": not reason, "state": state, "reason": reason, "expires_at": 0, "steps_ms": {}}
+            return {"up": not reason, "state": state, "reason": reason, "expires_at": 0, "steps_ms": {"all": 12}}
         if kind == "endorse":
             spki = decode_base64(request["spki"])
             assert spki is not None

@@ -25,7 +25,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import ParseError, UnreachableError, UsageError
 from ..make.provenance import Accepted
@@ -95,6 +95,18 @@ class Peer:
     expires_at_s: int
 
 
+class Connected(NamedTuple):
+    """How an attempt at a channel ended.
+
+    Attributes:
+        reason: Empty when there is one, else state and reason of the peer.
+        steps_ms: Milliseconds of each step, ``all`` among them.
+    """
+
+    reason: str
+    steps_ms: Mapping[str, int]
+
+
 class AuthorityClient:
     """One connection to the authority, opened when it is needed; requests go one after the other.
 
@@ -152,17 +164,18 @@ class AuthorityClient:
             fields.done()
             return Accepted(acceptance=acceptance, papers=papers, certificate=certificate)
 
-    async def connect(self, address: str) -> str:
-        """Return nothing once there is a channel to the guest at ``address``, else its state and why."""
+    async def connect(self, address: str) -> Connected:
+        """Return whether there is a channel to the guest at ``address`` now, and how long each step to it took."""
         fields = await self._ask("connect", limit_s=CONNECT_LIMIT_S, address=address)
         with _answers():
             up = fields.take("up")
             state = fields.text("state", maximum_chars=MAX_WORD_CHARS, empty=True)
             reason = fields.text("reason", maximum_chars=MAX_WORD_CHARS, empty=True)
             fields.integer("expires_at")
-            fields.take("steps_ms")
+            steps = fields.object("steps_ms").rest()
             fields.done()
-        return "" if up is True else f"{state} {reason}".strip() or "no channel"
+        why = "" if up is True else f"{state} {reason}".strip() or "no channel"
+        return Connected(why, {name: spent for name, spent in steps.items() if isinstance(spent, int)})
 
     async def close(self) -> None:
         """Close the connection."""

@@ -162,10 +162,13 @@ async def _connected(address: str, path: str, say: Say) -> str:
     try:
         while True:
             try:
-                reason = await client.connect(address)
+                reason, steps = await client.connect(address)
             except UnreachableError as error:
-                reason = str(error)
+                reason, steps = str(error), {}
             if not reason:
+                say(
+                    f"{address}: connected, ms: {', '.join(f'{name} {spent}' for name, spent in sorted(steps.items()))}"
+                )
                 return address
             if reason != told:
                 say(f"{address}: {reason}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host's firewall for one guest: IPsec and its declared services, nothing else, and in an instant nothing at all.
 
-A guest is held to its card's address and its own IPv6 address: whatever says another sender goes nowhere. One that
-talks to other guests may also speak to their port authorities, which is where channels begin.
+A guest is held to its card's address and its own IPv6 address: whatever says another sender goes nowhere. Where it has
+peers, port authorities speak with each other both ways, which is where channels begin.
 
 The image's nftables.conf has the table ``inet vouch``, in it the maps ``from_guest`` and ``to_guest`` from a card to
 the chain that judges it. A card that is in no map reaches nobody. So opening is two map elements and two chains,
@@ -38,7 +38,7 @@ class Opening(NamedTuple):
         services: Protocol and port of what anybody may reach in plain.
         mac: Address of the guest's own end of the card.
         address: Its IPv6 address.
-        talks: Whether it may speak to other port authorities.
+        talks: Whether it has peers: its port authority may ask others, and be asked by them.
     """
 
     guest: str
@@ -105,7 +105,10 @@ def rules(opening: Opening) -> str:
     lines = [closing(guest, card).rstrip()]
     for chain, members in (
         (f"from-{guest}", [*pinned, *passed, *talking]),
-        (f"to-{guest}", [*passed, *(f"{protocol} dport {port} return" for protocol, port in opening.services)]),
+        (
+            f"to-{guest}",
+            [*passed, *talking, *(f"{protocol} dport {port} return" for protocol, port in opening.services)],
+        ),
     ):
         lines.append(f"add chain inet vouch {chain}")
         lines += [f"add rule inet vouch {chain} {rule}" for rule in (*members, "drop")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ from vouch.parse.provenancebundle import parse_provenance_bundle
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VICTIM, LEFT = NODES[1], NODES[0]
 ATTACK_AFTER_OBJECTS = 6
+END_LIMIT_S = 120
 END = re.compile(r"vouch-build: (done (\d+) ([0-9a-f]{64})|failed \S+)")
 
 ENFORCING_OFF = """
@@ -64,8 +66,8 @@ def wait_for(dom0: XenHost, pattern: re.Pattern[str], limit_s: float) -> re.Matc
 
 
 @pytest.fixture(scope="module")
-def attacked_at(dom0: XenHost, host: VerifiedHost) -> float:
-    """Time of day at which a node's SELinux was switched off, in the middle of the build."""
+def attack(dom0: XenHost, host: VerifiedHost) -> dict[str, float]:
+    """A node's SELinux is switched off in the middle of the build: times of day of that, and of what came of it."""
     objects = "|".join(str(number) for number in range(ATTACK_AFTER_OBJECTS, 33))
     wait_for(dom0, re.compile(rf"\b(?:{objects}) objects\b|vouch-build: "), BUILD_LIMIT_S)
     assert not END.search(console(dom0, CONTROLLER)), "the build was over before the attack"
@@ -78,11 +80,24 @@ def attacked_at(dom0: XenHost, host: VerifiedHost) -> float:
         data = (STATE / "output" / "distcc_node-debug" / name).read_bytes()
         dom0.run(f"cat > {folder}/{name}", stdin=data)
     argv = f"python3.13 -ISB - {record.domain_id} {folder}/profile {folder}/policy"
-    return float(dom0.run(argv, stdin=ENFORCING_OFF.encode()).split()[-1])
+    dom0.run("cat > /run/channel_end.py", stdin=(SHARED / "channel_end.py").read_bytes())
+    card = f"vif{host.guests()[CONTROLLER].domain_id}.0"
+    watching = ["python3.13", "-ISB", "/run/channel_end.py", "/run/vouch/eventlog", VICTIM, card, address(VICTIM)]
+    process = dom0.open(shlex.join([*watching, str(END_LIMIT_S)]))
+    assert process.stdout is not None
+    try:
+        assert "listening" in json.loads(process.stdout.readline())
+        attacked = float(dom0.run(argv, stdin=ENFORCING_OFF.encode()).split()[-1])
+        seen = json.loads(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+    (OUTPUT / "ended.json").write_text(json.dumps({"attacked": attacked, **seen}) + "\n")
+    return {"attacked": attacked, **seen}
 
 
 @pytest.fixture(scope="module")
-def built(dom0: XenHost, attacked_at: float) -> tuple[int, bytes]:
+def built(dom0: XenHost, attack: dict[str, float]) -> tuple[int, bytes]:
     """How many objects there are, and the digest of all of them, as the controller says it."""
     match = wait_for(dom0, END, BUILD_LIMIT_S)
     assert match[2], console(dom0, CONTROLLER)[-4000:]
@@ -146,14 +161,18 @@ def test_both_nodes_compiled(proven: ProvenanceRecheck, built: tuple[int, bytes]
     print(json.dumps({node: made.count(node) for node in NODES}))
 
 
-def test_the_attack_is_found_and_held(host: VerifiedHost, attacked_at: float) -> None:
+def test_the_attack_is_found_and_held(host: VerifiedHost, attack: dict[str, float]) -> None:
     record = host.guests()[VICTIM]
     assert (record.state, record.violations) == ("violated", ("guest.selinux.enforcing",))
 
 
-def test_nothing_of_the_attacked_node_was_taken_afterwards(
-    host: VerifiedHost, proven: ProvenanceRecheck, attacked_at: float
-) -> None:
+def test_its_peer_is_told_and_ends_the_channel(attack: dict[str, float]) -> None:
+    print(json.dumps(attack))
+    assert attack["attacked"] <= attack["violation"]
+    assert attack["told"] <= attack["deleted"]
+
+
+def test_nothing_of_the_attacked_node_was_taken_afterwards(host: VerifiedHost, proven: ProvenanceRecheck) -> None:
     violation = host.wait_for_event("guest.violation", VICTIM, 1)
     ends = {node: [d.job.run.finished_s for d in proven.jobs.values() if d.job.builder.guest == node] for node in NODES}
     assert max(ends[VICTIM]) <= violation["time"] < max(ends[LEFT])

@@ -67,8 +67,8 @@ def test_all_requests(tmp_path: pathlib.Path) -> None:
         assert await client.accepted("fd00::2") == authority.accepted["fd00::2"]
         assert await refused(client.accepted("fd00::9")) == "authority.refused"
         authority.refusing["fd00::9"] = "peer.host"
-        assert await client.connect("fd00::2") == ""
-        assert await client.connect("fd00::9") == "refused peer.host"
+        assert await client.connect("fd00::2") == ("", {"all": 12})
+        assert (await client.connect("fd00::9")).reason == "refused peer.host"
         # An error answer leaves the connection as it is.
         assert len(await client.peers()) == 1
 

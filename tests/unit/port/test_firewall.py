@@ -52,6 +52,7 @@ def test_a_guest_is_held_to_its_card_and_its_address_before_anything_else() -> N
         "meta nfproto != ipv6 drop",
     ]
     assert f"tcp dport {AUTHORITY_PORT} return" in sent
+    assert f"to-g1 tcp dport {AUTHORITY_PORT} return" in rules(opening)
     assert f"tcp dport {AUTHORITY_PORT} return" not in rules(opening._replace(talks=False))
 
 
@@ -215,17 +216,20 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def opened(network: Network) -> Network:
-    """Both guests as their packages say; ``b`` declares port 3632 and its port authority."""
+    """Both guests as their packages say; ``b`` declares port 3632."""
     network.open("a", talks=True)
-    network.open("b", talks=True, services=(("tcp", AUTHORITY_PORT), ("tcp", 3632)))
+    network.open("b", talks=True, services=(("tcp", 3632),))
     return network
 
 
 def test_declared_services_are_reached_and_nothing_else(opened: Network) -> None:
-    assert opened.reaches("a", AUTHORITY_PORT)
     assert not opened.reaches("a", 3632), "declared, and the sender may speak to port authorities alone"
     assert not opened.reaches("a", 22)
-    assert not opened.reaches("b", AUTHORITY_PORT, receiver="a"), "nobody declared it"
+
+
+def test_port_authorities_reach_each_other(opened: Network) -> None:
+    assert opened.reaches("a", AUTHORITY_PORT)
+    assert opened.reaches("b", AUTHORITY_PORT, receiver="a")
 
 
 def test_ike_passes(opened: Network) -> None:
@@ -234,9 +238,10 @@ def test_ike_passes(opened: Network) -> None:
     assert not opened.reaches("a", 501, kind="udp")
 
 
-def test_a_guest_that_talks_to_nobody_reaches_no_authority(opened: Network) -> None:
+def test_a_guest_that_talks_to_nobody_reaches_no_authority_and_is_reached_by_none(opened: Network) -> None:
     opened.open("a", talks=False)
     assert not opened.reaches("a", AUTHORITY_PORT)
+    assert not opened.reaches("b", AUTHORITY_PORT, receiver="a")
 
 
 def test_another_senders_address_goes_nowhere(opened: Network) -> None:
