@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run in dom0 of a debug host: when is a guest's violation on record, and when does its peer end the channel?
 
-Usage: ``channel_end.py EVENTLOG GUEST PEER_CARD GUEST_ADDRESS LIMIT_S``. Prints one JSON line when it listens, and one with the
-seconds (time of day) at which each thing was first seen:
+Usage: ``channel_end.py EVENTLOG GUEST PEER_CARD GUEST_ADDRESS LIMIT_S``. Prints one JSON line when it listens, and one
+with the seconds (time of day) at which each thing was first seen:
 
 =============  =============================================================================================
 ``violation``  the event log has a violation of the guest

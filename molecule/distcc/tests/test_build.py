@@ -20,6 +20,7 @@ from farm import (
     HOST_ID,
     NODES,
     OUTPUT,
+    RELEASE,
     RESULT_PORT,
     STATE,
     STRANGER,
@@ -118,7 +119,7 @@ def anchors(**changes: object) -> ProvenanceAnchors:
     keys = STATE / "keys"
     known = {
         "enrolment_keys": (PublicKey.from_pem((keys / "enrolment.pem.pub").read_bytes()),),
-        "release_keys": (PublicKey.from_pem((STATE / "releases" / "vouch-host-debug.pub.pem").read_bytes()),),
+        "release_keys": (PublicKey.from_pem((STATE / "releases" / f"{RELEASE}.pub.pem").read_bytes()),),
         "installer_pcr4": (bytes.fromhex(json.loads((STATE / "installer" / "installer.json").read_text())["pcr4"]),),
         "package_keys": (PublicKey.from_pem((keys / "package.pem.pub").read_bytes()),),
         "names": ("distcc_controller-debug", "distcc_node-debug"),
