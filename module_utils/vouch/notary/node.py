@@ -29,6 +29,10 @@ MAX_CONNECTIONS = 64
 """Held at once, each with at most one source or one object; further ones are closed."""
 
 
+ENDORSED_LIMIT_S, POLL_S = 30.0, 0.2
+"""How long a job waits for the port authority's first endorsement."""
+
+
 class NodeNotary:
     """Serves connections of ``asyncio.start_server``.
 
@@ -83,6 +87,8 @@ class NodeNotary:
             writer.close()
 
     async def _work(self, request: DistccRequest, share: Share) -> DistccAnswer:
+        if request.nonce is not None:
+            await self._endorsed()
         async with self._slots:
             started_s = int(self._now_s())
             answer = await self._compile(request, share)
@@ -103,6 +109,12 @@ class NodeNotary:
             object=b"" if answer.status else sha256(answer.object),
         )
         return dataclasses.replace(answer, endorsement=standing.endorsement, statement=self._signer.seal(job))
+
+    async def _endorsed(self) -> None:
+        """Return when statements have something to rest on: a node may be asked as soon as it is accepted."""
+        until_s = time.monotonic() + ENDORSED_LIMIT_S
+        while self._keeper.standing is None and time.monotonic() < until_s:
+            await asyncio.sleep(POLL_S)
 
     async def _compile(self, request: DistccRequest, share: Share) -> DistccAnswer:
         async with connected(*self._backend) as (reader, writer):
