@@ -45,6 +45,20 @@ def test_with_and_without_a_nonce(tmp_path: pathlib.Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_job_waits_for_the_first_endorsement(tmp_path: pathlib.Path) -> None:
+    async def scenario() -> None:
+        async with farm(tmp_path) as site:
+            node = await site.add_node("127.0.0.2")
+            standing, node.keeper.standing = node.keeper.standing, None
+            asked = asyncio.ensure_future(ask(site, b"x", NONCE))
+            await asyncio.sleep(0.1)
+            assert node.compiled == []
+            node.keeper.standing = standing
+            assert (await asyncio.wait_for(asked, 20)).statement is not None
+
+    asyncio.run(scenario())
+
+
 def test_jobs_wait_for_a_slot(tmp_path: pathlib.Path) -> None:
     async def scenario() -> None:
         running, most, lock = 0, 0, threading.Lock()
