@@ -97,6 +97,12 @@ def attack(dom0: XenHost, host: VerifiedHost) -> dict[str, float]:
     return {"attacked": attacked, **seen}
 
 
+def connected(said: str) -> dict[str, dict[str, int]]:
+    """Return milliseconds of each step to a channel, by the node's address, as a controller's console tells them."""
+    lines = re.findall(r"(\S+): connected, ms: ([a-z]+ \d+(?:, [a-z]+ \d+)*)", said)
+    return {node: {name: int(ms) for name, ms in map(str.split, steps.split(", "))} for node, steps in lines}
+
+
 @pytest.fixture(scope="module")
 def built(dom0: XenHost, attack: dict[str, float]) -> tuple[int, bytes]:
     """How many objects there are, and the digest of all of them, as the controller says it."""
@@ -145,6 +151,13 @@ def test_another_package_is_no_node(dom0: XenHost, built: tuple[int, bytes]) -> 
     said = console(dom0, CONTROLLER)
     assert f"{address(STRANGER)}: refused peer.package.name" in said
     assert f"nodes: {', '.join(sorted(map(address, NODES)))}" in said
+
+
+def test_channels_are_told_with_their_steps(dom0: XenHost, built: tuple[int, bytes]) -> None:
+    steps = connected(console(dom0, CONTROLLER))
+    assert set(map(address, NODES)) <= set(steps)
+    # For `make bench ONLY=farm`.
+    (OUTPUT / "connected.json").write_text(json.dumps(steps) + "\n")
 
 
 def test_objects_are_those_of_the_same_compiler_here(built: tuple[int, bytes]) -> None:
