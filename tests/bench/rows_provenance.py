@@ -15,17 +15,28 @@ from collections.abc import AsyncIterator
 
 from .harness import ROOT, Measured, NotMeasuredError, at_most, row, use_tests
 
-FILES, FUNCTIONS = 16, 18
+FILES, MANY_FILES, FUNCTIONS = 16, 160, 18
 PAIRS = 5
 JOBS = 2
 NOTARIES = ("node", "dispatch")
 
 
-@row(
-    "provenance.overhead", "ratio", target=at_most(1.15), baseline="the same build, distcc straight to distccd, in turn"
-)
+BASELINE = "the same build, distcc straight to distccd, in turn"
+
+
+@row("provenance.overhead", "ratio", target=at_most(1.15), baseline=BASELINE)
 def provenance_overhead() -> Measured:
     """Wall time of a build whose every object has a verified statement, through that of the same build without."""
+    return _overhead(FILES)
+
+
+@row("provenance.overhead.large", "ratio", target=at_most(1.0365), baseline=BASELINE, slow=True)
+def provenance_overhead_large() -> Measured:
+    """The same of a project of more than 60,000 lines."""
+    return _overhead(MANY_FILES)
+
+
+def _overhead(files: int) -> Measured:
     use_tests()
     from notaryparts import missing_programs
 
@@ -33,16 +44,16 @@ def provenance_overhead() -> Measured:
     if missing:
         raise NotMeasuredError(f"not installed: {', '.join(missing)}")
     with tempfile.TemporaryDirectory(prefix="vouch-bench-") as folder:
-        return asyncio.run(_measure(pathlib.Path(folder)))
+        return asyncio.run(_measure(pathlib.Path(folder), files))
 
 
-async def _measure(folder: pathlib.Path) -> Measured:
+async def _measure(folder: pathlib.Path, files: int) -> Measured:
     from notaryparts import distccd
 
     from .cproject import write_project
 
     project = folder / "project"
-    lines = write_project(project, files=FILES, functions=FUNCTIONS)
+    lines = write_project(project, files=files, functions=FUNCTIONS)
     async with distccd("127.0.0.2", folder, jobs=JOBS) as backend, _notaries(folder, backend) as (port, pids):
         plain = f"{backend[0]}:{backend[1]}"
         await _build(project, folder, plain)
@@ -55,11 +66,11 @@ async def _measure(folder: pathlib.Path) -> Measured:
         for _ in range(PAIRS):
             without = await _build(project, folder, plain)
             pairs.append((await _build(project, folder, f"127.0.0.1:{port}"), without))
-        each_ms = (_processor_s(pids) - worked_s) * 1000 / PAIRS / (FILES + 1)
+        each_ms = (_processor_s(pids) - worked_s) * 1000 / PAIRS / (files + 1)
     ratio = statistics.median(with_it / without for with_it, without in pairs)
     seconds, baseline = (statistics.median(side) for side in zip(*pairs, strict=True))
     note = (
-        f"median of {PAIRS} pairs of builds: {seconds:.2f} s and {baseline:.2f} s; {FILES + 1} files, {lines:,} lines, "
+        f"median of {PAIRS} pairs of builds: {seconds:.2f} s and {baseline:.2f} s; {files + 1} files, {lines:,} lines, "
         f"make -j{JOBS}, one node; {each_ms:.1f} ms of processor time a job in both "
         "notaries; client, dispatcher, notary, distccd and compiler share the machine"
     )
