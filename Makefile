@@ -21,8 +21,8 @@ ONLY ?=
 ARGS ?=
 SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(sort $(wildcard molecule/*/molecule.yml)))
 
-# A scenario with a state folder of its own, so that it can run beside the others.
-BESIDE := update
+# Scenarios with state folders of their own, so that they can run beside the others.
+BESIDE := update distcc
 
 CODE := $(wildcard module_utils library filter_plugins inventory_plugins playbooks roles tests molecule tools)
 
@@ -43,8 +43,8 @@ demo: ## build, install, boot and prove a Xen host on the embedded lab
 # An emulated machine keeps one processor busy, so the two halves that need machines run beside each other.
 test: export VOUCH_THOROUGH := 1
 test: check packages ## check, then images, machines and every molecule scenario on the lab
-	@echo "== beside the scenarios: test-system, and scenario $(BESIDE); see build/beside.log"
-	@mkdir -p build; { $(MAKE) test-system && $(MAKE) test-lab SCENARIO=$(BESIDE); } >build/beside.log 2>&1 & beside=$$!; \
+	@echo "== beside the scenarios: test-system, and scenarios $(BESIDE); see build/beside.log"
+	@mkdir -p build; { $(MAKE) test-system && $(MAKE) test-lab SCENARIO='$(BESIDE)'; } >build/beside.log 2>&1 & beside=$$!; \
 	lab=0; $(MAKE) test-lab SCENARIO='$(filter-out $(BESIDE),$(SCENARIO))' || lab=$$?; \
 	code=0; wait $$beside || code=$$?; \
 	echo "== beside the scenarios:"; tail -n 25 build/beside.log; \

@@ -6,7 +6,7 @@ with the seconds (time of day) at which each thing was first seen:
 
 =============  =============================================================================================
 ``violation``  the event log has a violation of the guest
-``told``       the host opened a connection to the peer's port authority
+``told``       after that, the host opened a connection to the peer's port authority
 ``deleted``    after that, IKE went from the peer to the guest: the one thing left to say is that it is over
 =============  =============================================================================================
 
@@ -27,6 +27,10 @@ ETH_P_ALL, ETH_P_IPV6 = 0x0003, 0x86DD
 IKE_PORTS = (500, 4500)
 AUTHORITY_PORT = 4460
 TCP, UDP = 6, 17
+SYN = b"\x02"
+LINK_LOCAL = b"\xfe\x80"
+"""What a host says to a guest has the host's address on that card."""
+
 POLL_S = 0.002
 
 
@@ -59,8 +63,9 @@ def note(frame: bytes, peer: bytes, seen: dict[str, float]) -> None:
     """Write down what a frame on the card says. Its headers: Ethernet 14 bytes, IPv6 40, then TCP or UDP."""
     if len(frame) < 14 + 40 + 14 or int.from_bytes(frame[12:14], "big") != ETH_P_IPV6:
         return
-    protocol, target, port = frame[20], frame[38:54], int.from_bytes(frame[56:58], "big")
-    if protocol == TCP and port == AUTHORITY_PORT and target != peer and frame[67:68] == b"\x02":
+    protocol, source, target, port = frame[20], frame[22:38], frame[38:54], int.from_bytes(frame[56:58], "big")
+    host = source.startswith(LINK_LOCAL) and "violation" in seen
+    if host and protocol == TCP and port == AUTHORITY_PORT and frame[67:68] == SYN:
         seen.setdefault("told", time.time())
     elif protocol == UDP and port in IKE_PORTS and target == peer and "told" in seen:
         seen.setdefault("deleted", time.time())

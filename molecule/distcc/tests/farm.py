@@ -15,7 +15,7 @@ from vouch.model.package import GuestPackage
 from vouch.parse.envelope import parse_envelope
 
 OUTPUT = Path(os.environ["VOUCH_SCENARIO"])
-STATE = OUTPUT.parent / "vouch"
+STATE = Path(os.environ["VOUCH_STATE"])
 HOST, PORT = "dh1", 22781
 RELEASE = "vouch-host-farm"
 HOST_ID = "5b0f2c1e-0d38-4c57-9a51-0c1f6a3d7781"

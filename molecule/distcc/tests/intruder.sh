@@ -21,11 +21,11 @@ done
 $b ip link set eth0 up
 while ! $b ip -6 route add default via $host dev eth0; do $b usleep 100000; done
 $b ip -6 neigh replace $host lladdr fe:ff:ff:ff:ff:ff dev eth0
-$b ip -6 addr add "$own/128" dev eth0 nodad
-$b ip -6 addr add "$others/128" dev eth0 nodad
 
 try() { # NAME SOURCE TARGET PORT
-    if $b nc -w 3 -s "$2" "$3" "$4" < /dev/null > /dev/null 2>&1; then answer=open; else answer=shut; fi
+    $b ip -6 addr flush dev eth0 scope global
+    $b ip -6 addr add "$2/128" dev eth0 nodad
+    if $b nc -w 3 "$3" "$4" < /dev/null > /dev/null 2>&1; then answer=open; else answer=shut; fi
     echo "intruder: $1 $answer" > /dev/console
 }
 

@@ -182,8 +182,7 @@ def test_the_attack_is_found_and_held(host: VerifiedHost, attack: dict[str, floa
 
 def test_its_peer_is_told_and_ends_the_channel(attack: dict[str, float]) -> None:
     print(json.dumps(attack))
-    assert attack["attacked"] <= attack["violation"]
-    assert attack["told"] <= attack["deleted"]
+    assert attack["attacked"] <= attack["violation"] <= attack["told"] <= attack["deleted"]
 
 
 def test_nothing_of_the_attacked_node_was_taken_afterwards(host: VerifiedHost, proven: ProvenanceRecheck) -> None:
