@@ -23,6 +23,7 @@ from provenanceparts import NOW_S, Build, Worker
 from sim.attester import RELEASE_KEY, SimHost, SimRelease
 from sim.channelhost import ENROLMENT_KEY, PACKAGE_KEY, SimChannelHost, sim_peers
 from sim.portauthority import accepted_with
+from sim.updates import installed_with
 
 CONTROLLER, NODE = "distcc_controller", "distcc_node"
 """Names of the packages."""
@@ -33,12 +34,17 @@ class AttestedBuild(Build):
 
     Args:
         variant: Of the host's release.
+        before: What the host was installed with, where it was updated since.
     """
 
-    def __init__(self, variant: str = "production") -> None:
+    def __init__(self, variant: str = "production", *, before: SimRelease | None = None) -> None:
         super().__init__()
         self.host = SimChannelHost(now_s=NOW_S)
-        self.host.attester = SimHost(SimRelease(variant=variant))
+        if before is None:
+            self.host.attester = SimHost(SimRelease(variant=variant))
+        else:
+            self.host.attester = installed_with(before, now_s=NOW_S)
+            self.host.former = (before.envelope,)
         self._start(self.controller, CONTROLLER)
         for node in self.nodes:
             self._start(node, NODE)
@@ -73,7 +79,7 @@ class AttestedBuild(Build):
             "evidence": self.host.evidence(guest.guest, nonce, self.controller.guest.address).to_bytes(),
             **{name: getattr(shown, name) for name in ("credential", "release", "manifest", "package")},
         }
-        return accepted_with(guest, self.controller.guest, NOW_S, papers, nonce=nonce)
+        return accepted_with(guest, self.controller.guest, NOW_S, papers, nonce=nonce, former=shown.former)
 
 
 def anchors_of_the_build(folder: pathlib.Path) -> dict[str, Any]:

@@ -26,8 +26,10 @@ from ansible.module_utils.vouch.parse.vici import section_of, text_of
 from ansible.module_utils.vouch.port.vici import Vici
 
 from netns_harness import Charon, Namespace, charon_in, namespace
+from sim.attester import SimRelease
 from sim.channelhost import SimChannelHost, sim_peers
 from sim.guestport import SimGuestPort
+from sim.updates import installed_with
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 READY_S = 15.0
@@ -166,6 +168,7 @@ class Lab:
         names: Names of the two packages.
         peers: What each takes for a peer's name; by default the other's.
         ttl_s: How long an acceptance counts.
+        before: What both hosts were installed with, where they were updated since.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class Lab:
         names: tuple[str, str] = ("builder", "node"),
         peers: tuple[tuple[str, ...], tuple[str, ...]] | None = None,
         ttl_s: int = 60,
+        before: SimRelease | None = None,
     ) -> None:
         taken = peers or ((names[1],), (names[0],))
         self.dom0 = stack.enter_context(namespace("dom0"))
@@ -185,6 +189,9 @@ class Lab:
         guests = []
         for at, (name, accepts) in enumerate(zip(names, taken, strict=True), 1):
             host = SimChannelHost(seed=at, now_s=int(time.time()))
+            if before is not None:
+                host.attester = installed_with(before, now_s=host.now_s, seed=at)
+                host.former = (before.envelope,)
             guest = host.start(f"g{at}", name, sim_peers(*accepts))
             space = stack.enter_context(namespace(f"g{at}"))
             self._card(space, f"vif{at}.0", guest.mac, guest.address)

@@ -7,7 +7,7 @@ The judge stands in for the appraisal of peers: what that finds is tested with i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.vouch.appraise.provenance import JudgedGuest
@@ -75,15 +75,22 @@ class Worker:
 
 
 class Build:
-    """One build by two nodes and a controller: change a field, then take the parts."""
+    """One build by two nodes and a controller: change a field, then take the parts.
 
-    def __init__(self) -> None:
+    Args:
+        former: What the guests' host is said to have been installed with or to have run before.
+    """
+
+    def __init__(self, former: Iterable[bytes] = ()) -> None:
         self.controller = Worker("control", "fd00::1")
         self.nodes = [Worker("node1", "fd00::2"), Worker("node2", "fd00::3")]
         self.work()
         self.build: dict[str, Any] = {}
         self.workers = [self.controller, *self.nodes]
-        self.accepted = [accepted_with(worker.guest, self.controller.guest, NOW_S) for worker in self.workers]
+        self.former = tuple(former)
+        self.accepted = [
+            accepted_with(worker.guest, self.controller.guest, NOW_S, former=self.former) for worker in self.workers
+        ]
 
     def work(self) -> None:
         """Have each node make an object, ``object 0`` and so on."""
@@ -113,7 +120,9 @@ class Build:
         ).named()
 
 
-def believe(acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
+def believe(
+    acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes, former: tuple[bytes, ...]
+) -> JudgedGuest:
     """Return what a judge returns who found that the evidence holds; papers are those of ``accepted_with``."""
     owner = ChannelOwner.from_der(certificate)
     bound = evidence_text(owner.guest, acceptance.address, acceptance.asker, acceptance.nonce)

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
+import pytest
 from ansible.module_utils.vouch.appraise.provenance import recheck_provenance
 from ansible.module_utils.vouch.appraise.recheck import Outcome
 from ansible.module_utils.vouch.errors import ParseError
 from ansible.module_utils.vouch.make.provenance import write_provenance_bundle
+from ansible.module_utils.vouch.model.acceptance import MAX_FORMER, Acceptance
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.provenance import BuildStatement, JobStatement
 from ansible.module_utils.vouch.parse.provenancebundle import CHAIN, parse_provenance_bundle, part_name
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from provenanceparts import Build, Worker, believe
 from thorough import examples
 
-PARTS = Build().parts()
+PARTS = Build(former=(b"a release before", b"the one before that")).parts()
 GOOD = write_provenance_bundle(PARTS)
 WORKER = Worker("node1", "fd00::2")
 DIGESTS = st.binary(min_size=32, max_size=32)
@@ -88,6 +91,17 @@ def test_jobs_are_read_as_they_were_written(
         compilers=dict(sorted(compilers.items())[:64]),
     )
     assert JobStatement.from_bytes(job.to_bytes()) == job
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.lists(DIGESTS, max_size=MAX_FORMER + 2))
+def test_former_releases_have_one_spelling(former: list[bytes]) -> None:
+    acceptance = dataclasses.replace(Build().accepted[0].acceptance, former=tuple(former))
+    if len(former) <= MAX_FORMER and former == sorted(set(former)):
+        assert Acceptance.from_bytes(acceptance.to_bytes()) == acceptance
+    else:
+        with pytest.raises(ParseError):
+            Acceptance.from_bytes(acceptance.to_bytes())
 
 
 @settings(max_examples=examples(200), deadline=None)

@@ -130,6 +130,7 @@ class SimChannelHost:
         self.attester = SimHost(seed=seed)
         self.now_s = now_s
         self.guests: dict[str, SimGuest] = {}
+        self.former: tuple[bytes, ...] = ()
         self.authority_key = ec.generate_private_key(ec.SECP256R1())
 
     @property
@@ -206,6 +207,7 @@ class SimChannelHost:
             "manifest": encode_base64(self.attester.release.manifest),
             "channel_authority": encode_base64(self.authority),
             "keys": [encode_base64(key.spki) for key in sim_keys()],
+            "former": [encode_base64(release) for release in self.former],
         }
 
     def certify(self, guest: str, spki: bytes, *, life_s: int = LIFE_S) -> bytes:
@@ -246,6 +248,7 @@ class SimChannelHost:
             manifest=self.attester.release.manifest,
             package=found.signed,
             certificate=found.certificate,
+            former=self.former,
         )
 
     def revocation(self, guest: str, reason: str = VIOLATION, **changes: Any) -> tuple[bytes, bytes]:

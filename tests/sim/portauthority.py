@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ansible.module_utils.vouch.make.provenance import Accepted, seal
@@ -103,7 +103,13 @@ class SimGuest:
 
 
 def accepted_with(
-    peer: SimGuest, asker: SimGuest, now_s: int, papers: dict[str, bytes] | None = None, *, nonce: bytes = b""
+    peer: SimGuest,
+    asker: SimGuest,
+    now_s: int,
+    papers: dict[str, bytes] | None = None,
+    *,
+    nonce: bytes = b"",
+    former: Iterable[bytes] = (),
 ) -> Accepted:
     """Return an acceptance with papers that nothing stands behind, but where the test brings its own, and its nonce."""
     held = papers or {name: f"{name} of {peer.guest}".encode() for name in PAPERS}
@@ -111,6 +117,7 @@ def accepted_with(
         held["evidence"] = evidence_text(
             peer.guest, _ipv6(peer.address), _ipv6(asker.address), sha256(peer.certificate)
         )
+    releases = {sha256(release): release for release in former}
     acceptance = Acceptance(
         address=_ipv6(peer.address),
         asker=_ipv6(asker.address),
@@ -118,9 +125,15 @@ def accepted_with(
         accepted_at_s=now_s,
         expires_at_s=now_s + 60,
         certificate=sha256(peer.certificate),
+        former=tuple(sorted(releases)),
         **{name: sha256(paper) for name, paper in held.items()},
     )
-    return Accepted(acceptance=acceptance, papers=held, certificate=peer.certificate)
+    return Accepted(
+        acceptance=acceptance,
+        papers=held,
+        certificate=peer.certificate,
+        former=tuple(releases[digest] for digest in acceptance.former),
+    )
 
 
 def evidence_text(guest: str, address: str, asker: str, nonce: bytes) -> bytes:
@@ -215,5 +228,6 @@ class SimAuthority:
         return {
             "acceptance": found.acceptance.to_json(),
             "papers": {name: encode_base64(paper) for name, paper in found.papers.items()},
+            "former": [encode_base64(release) for release in found.former],
             "certificate": encode_base64(found.certificate),
         }

@@ -3,10 +3,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ansible.module_utils.vouch.model.evidence import Evidence, UpdateProof
 from ansible.module_utils.vouch.model.update import UpdateStatement
 
 from sim.attester import NOW_S, ROTI_PCRS, SimHost, SimRelease, sha256
+
+
+def installed_with(before: SimRelease, *, now_s: int = NOW_S, seed: int = 1) -> UpdatedHost:
+    """Return a host that was installed with one release and updated to another, enrolled as it is since."""
+    host = UpdatedHost(before, seed=seed)
+    enrolled = host.enrolment
+    host.update(SimRelease(name="dom0-2", xen_efi=b"the next xen.efi"))
+    expecting = enrolled.expecting(host.release_id, until_s=now_s + 60)
+    accepted = replace(expecting.next, accepted_at_s=now_s - 1) if expecting.next else None
+    host.enrolment = replace(expecting, next=accepted).updated(host.release_id)
+    return host
 
 
 class UpdatedHost(SimHost):

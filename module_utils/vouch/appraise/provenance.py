@@ -77,13 +77,16 @@ class JudgedGuest:
 class JudgePeer(Protocol):
     """Judges, by what is trusted from outside, the evidence that a guest was accepted by."""
 
-    def __call__(self, acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
+    def __call__(
+        self, acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes, former: tuple[bytes, ...]
+    ) -> JudgedGuest:
         """Return the guest that the evidence shows.
 
         Args:
             acceptance: Nonce, addresses, time: what the judgement needs besides papers.
             papers: Each paper by its name in ``model.acceptance.PAPERS``.
             certificate: Channel certificate, DER.
+            former: Signed releases that the host was installed with or ran before.
 
         Raises:
             EvidenceError: it does not hold.
@@ -326,17 +329,19 @@ class _Work:
         return Claim(name=name, hold=Hold.HELD, by=f"evidence accepted {len(found)} times, package {package.hex()}")
 
     def _judge(self, judge: JudgePeer, acceptance: Acceptance, owner: ChannelOwner, package: bytes) -> None:
-        papers: dict[str, bytes] = {}
-        for name in PAPER_NAMES:
-            paper = self.bundle.part(PAPERS, getattr(acceptance, name))
-            if paper is None:
-                raise deny("provenance.bundle.acceptance", owner.guest, expected=f"its {name}", actual="none")
-            papers[name] = paper
+        papers = {name: self._paper(owner, name, getattr(acceptance, name)) for name in PAPER_NAMES}
+        former = tuple(self._paper(owner, "former release", digest) for digest in acceptance.former)
         certificate = self.bundle.parts[part_name(CERTIFICATES, owner.certificate)]
-        judged = judge(acceptance, papers, certificate)
+        judged = judge(acceptance, papers, certificate, former)
         wanted = JudgedGuest(host_id=owner.host_id, guest=owner.guest, certificate=owner.certificate, package=package)
         if judged != wanted:
             raise deny("provenance.builder", owner.guest, expected=wanted, actual=judged, source=SOURCE)
+
+    def _paper(self, owner: ChannelOwner, name: str, digest: bytes) -> bytes:
+        paper = self.bundle.part(PAPERS, digest)
+        if paper is None:
+            raise deny("provenance.bundle.acceptance", owner.guest, expected=f"its {name}", actual="none")
+        return paper
 
 
 def _named_certificate(endorsement: bytes) -> bytes:

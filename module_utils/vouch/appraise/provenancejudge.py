@@ -67,7 +67,9 @@ class PeerJudge:
         self._criteria = anchors.criteria()
         self._appraiser = PeerAppraiser()
 
-    def __call__(self, acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
+    def __call__(
+        self, acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes, former: tuple[bytes, ...]
+    ) -> JudgedGuest:
         """Return the guest that the evidence shows; raises as ``PeerAppraiser.accept``."""
         accepted = self._appraiser.accept(
             papers["evidence"],
@@ -77,6 +79,7 @@ class PeerJudge:
                 manifest=papers["manifest"],
                 package=papers["package"],
                 certificate=certificate,
+                former=former,
             ),
             criteria=self._criteria,
             nonce=acceptance.nonce,

@@ -188,6 +188,7 @@ def acceptance_json(judged: Judged, *, asker: str) -> dict[str, Any]:
         "manifest": judged.papers.manifest,
         "package": judged.papers.package,
     }
+    former = {sha256(release): release for release in judged.papers.former}
     acceptance = Acceptance(
         address=judged.address,
         asker=asker,
@@ -195,10 +196,12 @@ def acceptance_json(judged: Judged, *, asker: str) -> dict[str, Any]:
         accepted_at_s=judged.accepted_at_s,
         expires_at_s=judged.expires_at_s,
         certificate=sha256(judged.papers.certificate),
+        former=tuple(sorted(former)),
         **{name: sha256(papers[name]) for name in PAPERS},
     )
     return {
         "acceptance": acceptance.to_json(),
         "papers": {name: encode_base64(papers[name]) for name in PAPERS},
+        "former": [encode_base64(former[digest]) for digest in acceptance.former],
         "certificate": encode_base64(judged.papers.certificate),
     }

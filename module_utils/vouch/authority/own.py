@@ -18,6 +18,7 @@ from ..appraise.peer import PeerCriteria, offered_keys
 from ..check.channelcert import MAX_CERTIFICATE_BYTES, verify_channel_certificate
 from ..check.packagerules import read_package
 from ..errors import EvidenceError, ParseError, UnreachableError
+from ..model.acceptance import MAX_FORMER
 from ..model.channelcert import channel_name
 from ..model.credential import MAX_CREDENTIAL_BYTES
 from ..model.digest import sha256
@@ -31,7 +32,6 @@ from ..parse.fields import Fields, encode_base64
 from .messages import read_address
 
 MAX_KEYS, MAX_KEY_BYTES = 16, 1024
-MAX_FORMER = 64
 RENEW_BEFORE_S = 600
 
 

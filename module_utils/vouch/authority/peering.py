@@ -14,11 +14,12 @@ from typing import Any
 from ..appraise.peer import PeerPapers
 from ..appraise.policy import NEEDED_PCRS
 from ..errors import ParseError, UnreachableError, UsageError
+from ..model.acceptance import MAX_FORMER
 from ..model.digest import sha256
 from ..parse.canonical import dump_canonical
 from .link import Link
 from .messages import PAPERS
-from .own import MAX_FORMER, read_keys
+from .own import read_keys
 
 PORT = 4460
 MAX_EVIDENCE_BYTES = 8 << 20

@@ -8,7 +8,7 @@
 ``keys/SHA256``            signed endorsement of each work key
 ``certificates/SHA256``    channel certificate behind each endorsement, DER
 ``acceptances/SHA256``     when, by what, and by whom each guest was accepted
-``papers/SHA256``          what the acceptances name: evidence, credential, release, package
+``papers/SHA256``          what the acceptances name: evidence, credential, releases, package
 =========================  =================================================================
 
 Signing is the caller's: a work key lives in the memory of its guest. Needs nothing but Python.
@@ -65,6 +65,7 @@ class Accepted:
         acceptance: When and by whom.
         papers: Each paper by its name in ``model.acceptance.PAPERS``.
         certificate: The channel certificate, DER.
+        former: Signed releases, in the order of the acceptance.
 
     Raises:
         UsageError: ``provenance.paper`` for another paper than the acceptance names.
@@ -73,11 +74,19 @@ class Accepted:
     acceptance: Acceptance
     papers: Mapping[str, bytes]
     certificate: bytes
+    former: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         for name, paper in {**self.papers, "certificate": self.certificate}.items():
             if self.papers.keys() != set(PAPER_NAMES) or sha256(paper) != getattr(self.acceptance, name):
                 raise UsageError(f"{name} is not the one that was accepted", code="provenance.paper")
+        if tuple(sha256(release) for release in self.former) != self.acceptance.former:
+            raise UsageError("former are not those that were accepted", code="provenance.paper")
+
+    @property
+    def contents(self) -> tuple[bytes, ...]:
+        """All papers, former releases among them."""
+        return (*self.papers.values(), *self.former)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +117,7 @@ class ProvenanceParts:
             acceptance = item.acceptance.to_bytes()
             parts[part_name(ACCEPTANCES, sha256(acceptance))] = acceptance
             parts[part_name(CERTIFICATES, item.acceptance.certificate)] = item.certificate
-            parts.update((part_name(PAPERS, sha256(paper)), paper) for paper in item.papers.values())
+            parts.update((part_name(PAPERS, sha256(paper)), paper) for paper in item.contents)
         return parts
 
 

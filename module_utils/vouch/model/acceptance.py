@@ -7,6 +7,7 @@ Source: docs/provenance.md, "The bundle".
 from __future__ import annotations
 
 import ipaddress
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,10 @@ from ..parse.fields import Fields
 from .merkle import NONCE_BYTES
 
 ACCEPTANCE_TYPE = "urn:vouch:acceptance:1"
-MAX_ACCEPTANCE_BYTES = 4096
+MAX_ACCEPTANCE_BYTES = 8192
+MAX_FORMER = 64
+"""Former releases of one host that its guests show."""
+
 PAPERS = ("evidence", "credential", "release", "manifest", "package")
 """What is named by digest, besides the certificate."""
 
@@ -36,6 +40,7 @@ class Acceptance:
         release: The signed host release.
         manifest: Its file list.
         package: The signed guest package: its digest is the package's id.
+        former: Releases that the host was installed with or ran before, signed: ascending, none twice.
     """
 
     address: str
@@ -49,11 +54,12 @@ class Acceptance:
     release: bytes
     manifest: bytes
     package: bytes
+    former: tuple[bytes, ...] = ()
 
     @property
     def papers(self) -> tuple[bytes, ...]:
-        """Digests of all papers."""
-        return tuple(getattr(self, name) for name in PAPERS)
+        """Digests of all papers, former releases among them."""
+        return (*(getattr(self, name) for name in PAPERS), *self.former)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -66,6 +72,7 @@ class Acceptance:
             "expires_at": self.expires_at_s,
             "certificate": self.certificate.hex(),
             **{name: getattr(self, name).hex() for name in PAPERS},
+            "former": [digest.hex() for digest in self.former],
         }
 
     def to_bytes(self) -> bytes:
@@ -95,11 +102,21 @@ class Acceptance:
             release=fields.hex("release", 32),
             manifest=fields.hex("manifest", 32),
             package=fields.hex("package", 32),
+            former=_former(fields),
         )
         if found.expires_at_s < found.accepted_at_s:
             raise fields.fail("expires_at", "is before the acceptance")
         fields.done()
         return found
+
+
+def _former(fields: Fields) -> tuple[bytes, ...]:
+    items = fields.array("former", maximum=MAX_FORMER)
+    found = tuple(fields.decode_hex("former", item, 32) for item in items)
+    # Their order means nothing to the appraisal: so there is one.
+    if any(left >= right for left, right in itertools.pairwise(found)):
+        raise fields.fail("former", "is not ascending")
+    return found
 
 
 def _address(fields: Fields, name: str) -> str:

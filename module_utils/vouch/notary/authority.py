@@ -10,7 +10,8 @@ request                 result
 ``list`` {}             ``peers``: list of ``address``, ``host_id``, ``guest``, ``state``, ``reason``, ``accepted_at``,
                         ``expires_at``, ``certificate`` (DER, base64), ``package``; the last four zero or empty but
                         in state ``accepted``
-``accepted`` {address}  ``acceptance`` (``model.acceptance``), ``papers``: name to base64, ``certificate``: base64
+``accepted`` {address}  ``acceptance`` (``model.acceptance``), ``papers``: name to base64, ``former``: list of base64 as
+                        the acceptance has their digests, ``certificate``: base64
 ``connect`` {address}   ``up``, ``state``, ``reason``, ``expires_at``, ``steps_ms``: milliseconds of each step
 ======================  =======================================================================================
 
@@ -29,11 +30,12 @@ from typing import Any, NamedTuple
 
 from ..errors import ParseError, UnreachableError, UsageError
 from ..make.provenance import Accepted
-from ..model.acceptance import PAPERS, Acceptance
+from ..model.acceptance import MAX_FORMER, PAPERS, Acceptance
 from ..model.channelowner import MAX_CERTIFICATE_BYTES, ChannelOwner
 from ..model.gueststate import GUEST_ID, MAX_NAME_CHARS
 from ..parse.canonical import dump_canonical, load_canonical
 from ..parse.distcc import MAX_ENDORSEMENT_BYTES
+from ..parse.envelope import MAX_ENVELOPE_BYTES
 from ..parse.fields import Fields, encode_base64
 from ..parse.frame import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, FrameReader, encode_frame
 from ..parse.provenancebundle import FOLDER_BYTES
@@ -159,10 +161,11 @@ class AuthorityClient:
             acceptance = Acceptance.from_bytes(dump_canonical(fields.take("acceptance")))
             held = fields.object("papers")
             papers = {name: held.blob(name, limit_bytes=FOLDER_BYTES[PAPER_FOLDER]) for name in PAPERS}
+            former = tuple(_release(item) for item in fields.array("former", maximum=MAX_FORMER))
             certificate = fields.blob("certificate", limit_bytes=MAX_CERTIFICATE_BYTES)
             held.done()
             fields.done()
-            return Accepted(acceptance=acceptance, papers=papers, certificate=certificate)
+            return Accepted(acceptance=acceptance, papers=papers, certificate=certificate, former=former)
 
     async def connect(self, address: str) -> Connected:
         """Return whether there is a channel to the guest at ``address`` now, and how long each step to it took."""
@@ -217,6 +220,10 @@ class AuthorityClient:
                     raise EOFError
                 frames.feed(data)
         return body
+
+
+def _release(item: Any) -> bytes:
+    return Fields({"release": item}, "former").blob("release", limit_bytes=MAX_ENVELOPE_BYTES)
 
 
 def _result(body: bytes, ident: str) -> Fields:

@@ -101,4 +101,4 @@ class Journal:
         return self._accepted.get(certificate)
 
     def _accepted_bytes(self) -> int:
-        return sum(len(paper) for item in self._accepted.values() for paper in item.papers.values())
+        return sum(len(paper) for item in self._accepted.values() for paper in item.contents)

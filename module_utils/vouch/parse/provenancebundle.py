@@ -25,7 +25,7 @@ FOLDER_BYTES: Mapping[str, int] = MappingProxyType(
         STATEMENTS: 8 << 20,
         KEYS: 16 << 10,
         CERTIFICATES: 4 << 10,
-        ACCEPTANCES: 4 << 10,
+        ACCEPTANCES: 8 << 10,
         PAPERS: 64 << 20,
     }
 )

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sim.attester import NONCE, NOW_S, TTL_S, SimHost, SimRelease
 from sim.channelhost import ENROLMENT_KEY, SimChannelHost, sim_criteria, sim_peers
-from sim.updates import UpdatedHost
+from sim.updates import installed_with
 
 ASKER = "fd00::1"
 OTHER_NONCE = bytes(32)
@@ -142,14 +142,8 @@ def test_a_release_that_is_named_by_its_id_may_be_signed_by_anybody() -> None:
 
 def updated(before: SimRelease) -> tuple[Meeting, PeerPapers]:
     """Return a meeting with a guest of a host that was updated from ``before``, and the papers it shows."""
-    attester = UpdatedHost(before)
-    enrolled = attester.enrolment
-    attester.update(SimRelease(name="dom0-2", xen_efi=b"the next xen.efi"))
-    now = enrolled.expecting(attester.release_id, until_s=NOW_S + 60)
-    after = replace(now.next, accepted_at_s=NOW_S - 1) if now.next else None
-    attester.enrolment = replace(now, next=after).updated(attester.release_id)
     host = SimChannelHost(now_s=NOW_S)
-    host.attester = attester
+    host.attester = installed_with(before)
     meeting = Meeting(host=host)
     return meeting, replace(meeting.shown, former=(before.envelope,))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.appraise.anchors import Hold
@@ -212,10 +213,10 @@ def test_a_file_that_is_not_of_this_build() -> None:
 
 
 def test_evidence_that_does_not_hold() -> None:
-    def judge(acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
+    def judge(acceptance: Acceptance, *shown: Any) -> JudgedGuest:
         if acceptance.address == "fd00::3":
             raise deny("ima.entry.unknown", "pcr:10")
-        return believe(acceptance, papers, certificate)
+        return believe(acceptance, *shown)
 
     found = found_of(Build().parts(), judge)
     assert failed(found) == ("guests", "provenance.anchor.evidence")
@@ -225,8 +226,8 @@ def test_evidence_that_does_not_hold() -> None:
 
 @pytest.mark.parametrize("name", ["host_id", "guest", "certificate", "package"])
 def test_evidence_about_another_guest(name: str) -> None:
-    def judge(acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
-        found = believe(acceptance, papers, certificate)
+    def judge(acceptance: Acceptance, *shown: Any) -> JudgedGuest:
+        found = believe(acceptance, *shown)
         return dataclasses.replace(found, **{name: b"" if isinstance(getattr(found, name), bytes) else "another"})
 
     found = found_of(Build().parts(), judge)
@@ -239,12 +240,42 @@ def test_a_later_acceptance_is_judged_as_well() -> None:
     build.accepted.append(accepted_with(build.nodes[0].guest, build.controller.guest, NOW_S + 1000))
     assert found_of(build.parts()).outcome is Outcome.PROVEN
 
-    def judge(acceptance: Acceptance, papers: Mapping[str, bytes], certificate: bytes) -> JudgedGuest:
+    def judge(acceptance: Acceptance, *shown: Any) -> JudgedGuest:
         if acceptance.accepted_at_s > NOW_S:
             raise deny("guest.violated", "guest:node1")
-        return believe(acceptance, papers, certificate)
+        return believe(acceptance, *shown)
 
     assert failed(found_of(build.parts(), judge))[0] == "guests"
+
+
+def test_former_releases_are_shown_to_the_judge() -> None:
+    shown: list[tuple[bytes, ...]] = []
+
+    def judge(acceptance: Acceptance, papers: Any, certificate: bytes, former: tuple[bytes, ...]) -> JudgedGuest:
+        assert tuple(sha256(release) for release in former) == acceptance.former
+        shown.append(former)
+        return believe(acceptance, papers, certificate, former)
+
+    build = Build(former=(b"first", b"second"))
+    assert found_of(build.parts(), judge).outcome is Outcome.PROVEN
+    assert [set(former) for former in shown] == [{b"first", b"second"}] * 3
+
+
+def test_a_former_release_that_is_missing() -> None:
+    parts = Build(former=(b"first", b"second")).parts()
+    del parts[part_name(PAPERS, sha256(b"first"))]
+    found = found_of(parts)
+    assert failed(found) == ("guests", "provenance.anchor.evidence")
+    missed = [item for item in found.findings if item.code == "provenance.bundle.acceptance"]
+    assert {item.expected for item in missed} == {"its former release"}
+    assert len(missed) == 3
+    assert found_of(parts, None).outcome is Outcome.UNANCHORED
+
+
+def test_a_former_release_that_no_acceptance_names() -> None:
+    parts = Build(former=(b"first",)).parts()
+    found = found_of({**parts, part_name(PAPERS, sha256(b"second")): b"second"})
+    assert failed(found) == ("whole", "provenance.bundle.unused")
 
 
 def test_one_key_under_two_certificates() -> None:

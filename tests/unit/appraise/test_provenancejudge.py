@@ -26,7 +26,8 @@ ANCHORS = ProvenanceAnchors(
     names=("distcc_node",),
 )
 NODE, CONTROLLER = Worker("node1", "fd00::2").guest, Worker("control", "fd00::1").guest
-ACCEPTED = accepted_with(NODE, CONTROLLER, NOW_S)
+ACCEPTED = accepted_with(NODE, CONTROLLER, NOW_S, former=(b"first", b"second"))
+ASKED = (ACCEPTED.acceptance, ACCEPTED.papers, ACCEPTED.certificate, ACCEPTED.former)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +59,14 @@ def test_what_the_appraisal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(provenancejudge.PeerAppraiser, "accept", accept)
-    judged = PeerJudge(ANCHORS)(ACCEPTED.acceptance, ACCEPTED.papers, ACCEPTED.certificate)
+    judged = PeerJudge(ANCHORS)(*ASKED)
     assert (judged.host_id, judged.guest, judged.package) == (NODE.host_id, "node1", NODE.package)
     assert judged.certificate == sha256(NODE.certificate)
     assert (asked["asker"], asked["address"], asked["now_s"]) == ("fd00::1", "fd00::2", NOW_S)
     assert asked["nonce"] == ACCEPTED.acceptance.nonce
     assert asked["evidence"] == ACCEPTED.papers["evidence"]
     assert asked["papers"].certificate == ACCEPTED.certificate
+    assert asked["papers"].former == ACCEPTED.former
     assert {name: getattr(asked["papers"], name) for name in ("credential", "release", "manifest", "package")} == {
         name: paper for name, paper in ACCEPTED.papers.items() if name != "evidence"
     }
@@ -72,5 +74,5 @@ def test_what_the_appraisal_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_papers_that_are_none_are_refused() -> None:
     with pytest.raises(EvidenceError) as caught:
-        PeerJudge(ANCHORS)(ACCEPTED.acceptance, ACCEPTED.papers, ACCEPTED.certificate)
+        PeerJudge(ANCHORS)(*ASKED)
     assert caught.value.code == "peer.credential.malformed"

@@ -10,13 +10,14 @@ import pathlib
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.appraise.peer import PeerAppraiser, PeerPapers
 from ansible.module_utils.vouch.authority.ike import Ike, connection
 from ansible.module_utils.vouch.authority.own import ChannelKey
 from ansible.module_utils.vouch.check.provenance import verify_work_key
-from ansible.module_utils.vouch.errors import UnreachableError
+from ansible.module_utils.vouch.errors import EvidenceError, UnreachableError
 from ansible.module_utils.vouch.model.acceptance import PAPERS, Acceptance
 from ansible.module_utils.vouch.model.channelcert import Channel, certificate
 from ansible.module_utils.vouch.model.channelowner import ChannelOwner
@@ -29,6 +30,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from channel_harness import Lab, LabGuest, lab
+from sim.attester import SimRelease
 from sim.channelhost import sim_criteria
 
 AT_ONCE_S = 12.0
@@ -235,21 +237,39 @@ def test_what_the_notary_asks(two: Lab) -> None:
 def test_an_acceptance_can_be_judged_again_by_anybody(two: Lab, whose: str) -> None:
     connected(two)
     address, name = (two.b.address, "node") if whose == "the peer's" else (two.a.address, "builder")
-    found = two.a.ask("accepted", address=address)
+    assert judged_again(two.a.ask("accepted", address=address), name) == address
+
+
+def test_so_can_one_on_a_host_that_was_updated(tmp_path: pathlib.Path) -> None:
+    before = SimRelease()
+    with lab(tmp_path, before=before) as two:
+        connected(two)
+        for address, name in ((two.b.address, "node"), (two.a.address, "builder")):
+            found = two.a.ask("accepted", address=address)
+            assert found["former"] == [encode_base64(before.envelope)]
+            assert judged_again(found, name) == address
+            with pytest.raises(EvidenceError, match="in stage roti"):
+                judged_again({**found, "former": []}, name)
+
+
+def judged_again(found: dict[str, Any], name: str) -> str:
+    """Return the address of the peer in an answer to ``accepted``, judged by nothing but that answer."""
     acceptance = Acceptance.from_bytes(dump_canonical(found["acceptance"]))
     papers = {paper: decode_base64(found["papers"][paper]) or b"" for paper in PAPERS}
     certificate = decode_base64(found["certificate"]) or b""
-    assert [sha256(papers[paper]) for paper in PAPERS] == list(acceptance.papers)
+    former = tuple(decode_base64(release) or b"" for release in found["former"])
+    assert all(sha256(papers[paper]) == getattr(acceptance, paper) for paper in PAPERS)
     peer = PeerAppraiser().accept(
         papers.pop("evidence"),
-        PeerPapers(certificate=certificate, **papers),
+        PeerPapers(certificate=certificate, former=former, **papers),
         criteria=sim_criteria(name),
         nonce=acceptance.nonce,
         asker=acceptance.asker,
         address=acceptance.address,
         now_s=acceptance.accepted_at_s,
     )
-    assert (peer.address, sha256(peer.certificate)) == (address, acceptance.certificate)
+    assert sha256(peer.certificate) == acceptance.certificate
+    return peer.address
 
 
 def test_who_is_not_there(two: Lab) -> None:

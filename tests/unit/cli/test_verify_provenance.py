@@ -13,12 +13,14 @@ from ansible.module_utils.vouch.cli.provenancetext import provenance_lines
 from ansible.module_utils.vouch.cli.verify import FALSE, PROVEN, UNANCHORED, UNUSABLE, main
 from ansible.module_utils.vouch.make.bundle import write_bundle
 from ansible.module_utils.vouch.make.provenance import write_provenance_bundle
+from ansible.module_utils.vouch.make.sign import generate_private_key
 from ansible.module_utils.vouch.model.digest import sha256
-from ansible.module_utils.vouch.parse.provenancebundle import parse_provenance_bundle
+from ansible.module_utils.vouch.parse.provenancebundle import PAPERS, parse_provenance_bundle, part_name
 
 from attestedbuild import AttestedBuild, anchors_of_the_build
 from bundles import Site
 from provenanceparts import Build, believe
+from sim.attester import SimRelease
 
 GOOD = write_provenance_bundle(Build().parts())
 
@@ -113,16 +115,22 @@ def test_files_are_about_builds(folder: pathlib.Path) -> None:
     assert run(folder / "b.tar", "--file", folder / "none")[0] == UNUSABLE
 
 
-@pytest.mark.parametrize("variant", ["production", "debug"])
-def test_a_bundle_that_evidence_carries(tmp_path: pathlib.Path, variant: str) -> None:
-    """Debug hosts and guests are told apart only by the option that lets them pass."""
-    (tmp_path / "b.tar").write_bytes(AttestedBuild(variant).provenance())
-    trusted = anchors_of_the_build(tmp_path / "keys")
+def words_of_the_build(keys: pathlib.Path) -> list[str]:
+    """Return the options that an attested build is proven by."""
+    trusted = anchors_of_the_build(keys)
     words = ["--installer-pcr4", *trusted["installer_pcr4"]]
     for kind in ("enrolment", "release", "package"):
         words += [f"--{kind}-key", *trusted[f"{kind}_keys"]]
     for guest in trusted["guests"]:
         words += ["--guest", guest]
+    return words
+
+
+@pytest.mark.parametrize("variant", ["production", "debug"])
+def test_a_bundle_that_evidence_carries(tmp_path: pathlib.Path, variant: str) -> None:
+    """Debug hosts and guests are told apart only by the option that lets them pass."""
+    (tmp_path / "b.tar").write_bytes(AttestedBuild(variant).provenance())
+    words = words_of_the_build(tmp_path / "keys")
     asked, out, _ = run(tmp_path / "b.tar", *words, "--allow-debug", "--why")
     assert (asked, "7. guests       PROVEN" in out) == (PROVEN, True)
     code, out, _ = run(tmp_path / "b.tar", *words, "--why")
@@ -130,3 +138,24 @@ def test_a_bundle_that_evidence_carries(tmp_path: pathlib.Path, variant: str) ->
     assert ("provenance.anchor.evidence" in out) == (variant == "debug")
     assert run(tmp_path / "b.tar", *words[:-2])[0] == FALSE, "a guest that nobody named"
     assert run(tmp_path / "b.tar", *words[2:], "--allow-debug")[0] == UNANCHORED, "no installer is trusted"
+
+
+def test_a_build_on_a_host_that_was_updated(tmp_path: pathlib.Path) -> None:
+    """The proof of installation is about the release before: it is in the bundle, or nothing is proven."""
+    words = words_of_the_build(tmp_path / "keys")
+    before = SimRelease()
+    parts = AttestedBuild(before=before).parts()
+    (tmp_path / "b.tar").write_bytes(write_provenance_bundle(parts))
+    assert run(tmp_path / "b.tar", *words)[0] == PROVEN
+    del parts[part_name(PAPERS, sha256(before.envelope))]
+    (tmp_path / "b.tar").write_bytes(write_provenance_bundle(parts))
+    code, out, _ = run(tmp_path / "b.tar", *words, "--why")
+    assert (code, "its former release" in out) == (FALSE, True)
+
+
+def test_what_a_host_ran_before_is_not_anybodys(tmp_path: pathlib.Path) -> None:
+    words = words_of_the_build(tmp_path / "keys")
+    before = SimRelease(signing_key=generate_private_key())
+    (tmp_path / "b.tar").write_bytes(AttestedBuild(before=before).provenance())
+    code, out, _ = run(tmp_path / "b.tar", *words, "--why")
+    assert (code, "peer.host" in out) == (FALSE, True)

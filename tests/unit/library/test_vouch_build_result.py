@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,13 +15,14 @@ import pytest
 import vouch_build_result
 from ansible.module_utils.testing import patch_module_args
 from ansible.module_utils.vouch.make.bundle import write_tar
-from ansible.module_utils.vouch.make.provenance import write_provenance_bundle
+from ansible.module_utils.vouch.make.provenance import Accepted, write_provenance_bundle
 from ansible.module_utils.vouch.make.sign import generate_private_key, public_pem
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.parse.buildresult import BUILD_RESULT_TYPE, parse_build_result
 
 from attestedbuild import AttestedBuild, anchors_of_the_build, digest_of_objects
 from provenanceparts import Build
+from sim.attester import SimRelease
 
 HOST_ID = AttestedBuild().host.host_id
 FILES = {"app": b"app", "liblua.a": b"library"}
@@ -188,6 +190,19 @@ def test_debug_hosts_are_believed_only_when_asked_to(controller: Controller) -> 
     result = controller.build.result({"app": b"app"})
     assert controller.refusal(result) == "provenance.anchor.evidence"
     assert controller.run(result, allow_debug=True)["files"] == {"app": sha256(b"app").hex()}
+
+
+def test_a_build_on_a_host_that_was_updated(controller: Controller) -> None:
+    controller.build = AttestedBuild(before=SimRelease())
+    result = controller.build.result({"app": b"app"})
+    assert controller.run(result)["files"] == {"app": sha256(b"app").hex()}
+    controller.build.accepted = [shown_without_former(item) for item in controller.build.accepted]
+    assert controller.refusal(controller.build.result({"app": b"app"})) == "provenance.anchor.evidence"
+
+
+def shown_without_former(item: Accepted) -> Accepted:
+    """Return an acceptance as if the host were running what it was installed with."""
+    return dataclasses.replace(item, acceptance=dataclasses.replace(item.acceptance, former=()), former=())
 
 
 def test_a_tar_that_is_no_result(controller: Controller) -> None:

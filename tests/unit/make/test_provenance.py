@@ -7,9 +7,11 @@ import pytest
 from ansible.module_utils.vouch.errors import UsageError
 from ansible.module_utils.vouch.make.provenance import Accepted, seal_statement, write_provenance_bundle
 from ansible.module_utils.vouch.model.acceptance import PAPERS
+from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.parse.canonical import load_json
 from ansible.module_utils.vouch.parse.envelope import parse_envelope
-from ansible.module_utils.vouch.parse.provenancebundle import CHAIN, part_limit
+from ansible.module_utils.vouch.parse.provenancebundle import CHAIN, part_limit, part_name
+from ansible.module_utils.vouch.parse.provenancebundle import PAPERS as PAPER_FOLDER
 from cryptography.hazmat.primitives import serialization
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
@@ -47,6 +49,22 @@ def test_an_acceptance_comes_with_what_it_names() -> None:
     ):
         with pytest.raises(UsageError):
             Accepted(acceptance=good.acceptance, papers=papers, certificate=certificate)
+
+
+def test_an_acceptance_comes_with_the_former_releases_it_names() -> None:
+    good = accepted_with(WORKER.guest, OTHER.guest, NOW_S, former=(b"first", b"second"))
+    assert set(good.contents) == {*good.papers.values(), b"first", b"second"}
+    first, second = good.former
+    for former in ((), (first,), (second, first), (first, second, b"third"), (first, b"third")):
+        with pytest.raises(UsageError) as caught:
+            Accepted(acceptance=good.acceptance, papers=good.papers, certificate=good.certificate, former=former)
+        assert caught.value.code == "provenance.paper"
+
+
+def test_former_releases_stand_among_the_papers() -> None:
+    parts = Build(former=(b"first", b"second")).parts()
+    assert parts.items() >= {part_name(PAPER_FOLDER, sha256(paper)): paper for paper in (b"first", b"second")}.items()
+    assert len(parts) == 1 + 2 + 3 + 3 + 3 + 15 + 2, "one host, so the same two for every guest"
 
 
 def test_parts_have_their_place() -> None:

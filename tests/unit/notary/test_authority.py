@@ -75,6 +75,22 @@ def test_all_requests(tmp_path: pathlib.Path) -> None:
     with_authority(tmp_path, scenario)
 
 
+def test_former_releases_of_the_peers_host(tmp_path: pathlib.Path) -> None:
+    async def scenario(client: AuthorityClient, authority: SimAuthority) -> None:
+        good = accepted_with(PEER, GUEST, NOW_S, former=(b"first", b"second"))
+        authority.accepted["fd00::2"] = good
+        assert await client.accepted("fd00::2") == good
+        answer = authority._result({"request": "accepted", "address": "fd00::2"})
+        assert answer is not None
+        first, second = answer["former"]
+        for former in ([], [first], [second, first], [first, second, second], [first, encode_base64(b"third")], first):
+            changed = {**answer, "former": former}
+            authority._result = lambda _, changed=changed: changed  # type: ignore[method-assign]
+            assert await refused(client.accepted("fd00::2")) == "authority.answer"
+
+    with_authority(tmp_path, scenario)
+
+
 def test_an_authority_that_goes_and_comes_back(tmp_path: pathlib.Path) -> None:
     async def scenario(client: AuthorityClient, authority: SimAuthority) -> None:
         await client.identity()
