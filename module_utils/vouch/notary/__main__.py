@@ -27,6 +27,7 @@ from .control import Control
 from .dispatch import NODE_PORT, WAIT_LIMIT_S, Dispatcher
 from .jobio import Budget
 from .journal import Journal
+from .node import WAIT_LIMIT_S as NODE_WAIT_S
 from .node import NodeNotary
 from .roster import Roster
 from .sealing import Sealer
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument("--listen", default="::", metavar="ADDRESS")
     node.add_argument("--backend", default="127.0.0.1", metavar="ADDRESS", help="where distccd listens")
     node.add_argument("--backend-port", type=int, default=BACKEND_PORT)
+    node.add_argument("--wait", type=float, default=NODE_WAIT_S, metavar="SECONDS", help="for the first endorsement")
     node.add_argument("--compiler", action="append", metavar="PATTERN", help="files to name in statements")
     dispatch.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS")
     dispatch.add_argument("--node-port", type=int, default=NODE_PORT, help="where nodes listen")
@@ -100,6 +102,7 @@ async def _node(chosen: argparse.Namespace) -> None:
         slots=chosen.slots,
         budget=Budget(chosen.memory << 20),
         say=say,
+        wait_limit_s=chosen.wait,
     )
     server = await asyncio.start_server(notary.serve, sock=_listen(chosen.listen, chosen.port))
     say(f"node: work key {signer.public.keyid}")
@@ -158,9 +161,14 @@ async def _until_stopped(work: Coroutine[Any, Any, None], *servers: asyncio.Serv
 
 
 def _listen(address: str, port: int) -> socket.socket:
+    six = ":" in address
     try:
         return socket.create_server(
-            (address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET, backlog=BACKLOG
+            (address, port),
+            family=socket.AF_INET6 if six else socket.AF_INET,
+            backlog=BACKLOG,
+            # ``::`` is every address of the guest, as it is for distccd.
+            dualstack_ipv6=six and socket.has_dualstack_ipv6(),
         )
     except OSError as error:
         raise UnreachableError(f"cannot listen on [{address}]:{port}: {error.strerror}", code="notary.listen") from None

@@ -29,8 +29,7 @@ MAX_CONNECTIONS = 64
 """Held at once, each with at most one source or one object; further ones are closed."""
 
 
-ENDORSED_LIMIT_S, POLL_S = 30.0, 0.2
-"""How long a job waits for the port authority's first endorsement."""
+WAIT_LIMIT_S, POLL_S = 30.0, 0.2
 
 
 class NodeNotary:
@@ -44,6 +43,7 @@ class NodeNotary:
         slots: Jobs that distccd is given at once; the others wait.
         budget: Bytes of all jobs together.
         say: Takes one line for the journal.
+        wait_limit_s: How long a job waits for the port authority's first endorsement.
         now_s: The time of day, Unix seconds.
     """
 
@@ -57,8 +57,10 @@ class NodeNotary:
         slots: int,
         budget: Budget,
         say: Callable[[str], None],
+        wait_limit_s: float = WAIT_LIMIT_S,
         now_s: Callable[[], float] = time.time,
     ) -> None:
+        self._wait_limit_s = wait_limit_s
         self._backend = backend
         self._compilers = compilers
         self._signer = signer
@@ -112,7 +114,7 @@ class NodeNotary:
 
     async def _endorsed(self) -> None:
         """Return when statements have something to rest on: a node may be asked as soon as it is accepted."""
-        until_s = time.monotonic() + ENDORSED_LIMIT_S
+        until_s = time.monotonic() + self._wait_limit_s
         while self._keeper.standing is None and time.monotonic() < until_s:
             await asyncio.sleep(POLL_S)
 

@@ -114,7 +114,7 @@ def test_a_node_whose_work_key_is_not_endorsed_yet(tmp_path: pathlib.Path) -> No
         port = free_port("127.0.0.2")
         words = (
             *("node", "--authority", str(tmp_path / "none.sock"), "--listen", "127.0.0.2", "--port", str(port)),
-            *("--backend", "127.0.0.2", "--backend-port", str(backend.sockets[0].getsockname()[1])),
+            *("--wait", "0", "--backend", "127.0.0.2", "--backend-port", str(backend.sockets[0].getsockname()[1])),
             *("--compiler", sys.executable),
         )
         async with started(*words):
@@ -122,6 +122,26 @@ def test_a_node_whose_work_key_is_not_endorsed_yet(tmp_path: pathlib.Path) -> No
                 reader, writer = await asyncio.open_connection("127.0.0.2", port)
                 writer.write(encode_request(("gcc",), b"x", nonce))
                 assert bool(await reader.read(4)) is answered
+                writer.close()
+        backend.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_node_is_reached_by_both_versions_of_ip(tmp_path: pathlib.Path) -> None:
+    async def scenario() -> None:
+        backend = await asyncio.start_server(compiler, "127.0.0.2", 0)
+        port = free_port()
+        words = (
+            *("node", "--authority", str(tmp_path / "none.sock"), "--listen", "::", "--port", str(port)),
+            *("--backend", "127.0.0.2", "--backend-port", str(backend.sockets[0].getsockname()[1])),
+            *("--compiler", sys.executable),
+        )
+        async with started(*words):
+            for address in ("127.0.0.1", "::1"):
+                reader, writer = await asyncio.open_connection(address, port)
+                writer.write(encode_request(("gcc",), b"x"))
+                assert await reader.read(4)
                 writer.close()
         backend.close()
 
