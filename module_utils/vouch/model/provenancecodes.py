@@ -35,7 +35,8 @@ PROVENANCE_CODES: tuple[tuple[str, Severity, str, str], ...] = (
     ("provenance.package", DENY, "The statement names another guest package than the evidence.", _NODE),
     ("provenance.request", DENY, "The statement is about other arguments or another source.", _NODE),
     ("provenance.time", DENY, "The work was done outside the time its keys and evidence are good for.", _NODE),
-    # A bundle of them.
+    # What a build gives out, and a bundle of statements in it.
+    ("build.failed", DENY, "The guest says that its build failed, and why.", _NODE),
     ("provenance.bundle.acceptance", DENY, "An acceptance in the bundle cannot be read.", _ALTERED),
     (
         "provenance.bundle.chain",
