@@ -10,6 +10,7 @@ DENY = Severity.DENY
 _PLAIN = "use plain distcc 3: no `,lzo`, no `,cpp`, no pump mode"
 _SENDER = "the sender is broken or hostile; look at its version"
 _NODE = "do not use what that node made; find out what runs there"
+_CONSOLE = "look at what the guest said on its console, mend the cause, and start the guest again"
 _ALTERED = "do not rely on it; ask whoever keeps the bundles for another copy"
 _TRUST = "find out who made the bundle, or correct what you said you trust"
 
@@ -36,7 +37,7 @@ PROVENANCE_CODES: tuple[tuple[str, Severity, str, str], ...] = (
     ("provenance.request", DENY, "The statement is about other arguments or another source.", _NODE),
     ("provenance.time", DENY, "The work was done outside the time its keys and evidence are good for.", _NODE),
     # What a build gives out, and a bundle of statements in it.
-    ("build.failed", DENY, "The guest says that its build failed, and why.", _NODE),
+    ("build.failed", DENY, "The guest says that its build failed, and why.", _CONSOLE),
     ("provenance.bundle.acceptance", DENY, "An acceptance in the bundle cannot be read.", _ALTERED),
     (
         "provenance.bundle.chain",
