@@ -168,6 +168,7 @@ def test_a_result_is_waited_for_and_taken_over(farm: Farm) -> None:
     assert "compared with nothing" in again.stdout
 
 
+@pytest.mark.thorough
 def test_check_mode_writes_nothing(farm: Farm) -> None:
     farm.open()
     assert changed(farm.run("--check")) == 1
@@ -179,6 +180,7 @@ def test_check_mode_writes_nothing(farm: Farm) -> None:
     assert not (farm.folder / "result.json").exists()
 
 
+@pytest.mark.thorough
 def test_objects_are_those_of_one_machine(farm: Farm) -> None:
     tree = enterable_tree(farm.folder)
     farm.open()
@@ -188,6 +190,7 @@ def test_objects_are_those_of_one_machine(farm: Farm) -> None:
     assert changed(farm.run(distcc_tree="/nonexistent", distcc_compare=False)) == 0
 
 
+@pytest.mark.thorough
 def test_other_objects_than_on_one_machine(farm: Farm) -> None:
     tree = enterable_tree(farm.folder, OWN_MAKE.replace("object 1", "object 2"))
     farm.open()
@@ -198,6 +201,7 @@ def test_other_objects_than_on_one_machine(farm: Farm) -> None:
     assert other.hex() in said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("state", "code"), [("violated", "fetch.state"), ("", "guest.unknown")])
 def test_a_guest_that_ended_is_not_waited_for(farm: Farm, state: str, code: str) -> None:
     if state:
@@ -212,11 +216,13 @@ def test_a_guest_that_ended_is_not_waited_for(farm: Farm, state: str, code: str)
     assert (state or "there is no guest web") in said
 
 
+@pytest.mark.thorough
 def test_a_result_that_does_not_come(farm: Farm) -> None:
     said = refusal(farm.run(distcc_wait=2))
     assert re.search(r"Guest web gave no result out in 2 s: \S+ TCP port \d+ of guest web: Connection refused", said)
 
 
+@pytest.mark.thorough
 def test_a_result_that_is_not_proven(farm: Farm) -> None:
     farm.open(farm.build.result({"app": b"implant"}))
     said = refusal(farm.run())
@@ -231,6 +237,7 @@ def test_a_host_that_nobody_enrolled(farm: Farm) -> None:
     assert not farm.dest.exists()
 
 
+@pytest.mark.thorough
 def test_the_playbook_says_who_made_what(farm: Farm) -> None:
     """Without its first play, which starts the guests."""
     plays = yaml.safe_load((ROOT / "playbooks/distcc.yml").read_text())[1:]
