@@ -132,11 +132,10 @@ from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.finding import Finding, deny
 from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.provenance import Builder
-from ansible.module_utils.vouch.parse.buildresult import FORM, parse_build_result
+from ansible.module_utils.vouch.parse.buildresult import FORM, PROVENANCE, parse_build_result
 from ansible.module_utils.vouch.parse.provenancebundle import parse_provenance_bundle
 from ansible.module_utils.vouch.port.files import PUBLIC_MODE, file_digest, read_bounded, write_atomic
 
-PROVENANCE = "provenance.tar"
 MAX_PEM_BYTES = 64 << 10
 
 

@@ -19,6 +19,7 @@ from ..errors import UsageError, VouchError
 from ..parse.canonical import load_json
 from ..port.ima import SECURITYFS_PATH, ImaLog
 from ..port.quotetpm import DEVICE, QuoteTpm
+from ..port.servicemanager import notify
 from .channels import HostChannels, Key, blob_reader
 from .eventlog import EventLog
 from .evidence import EvidenceMaker, Identity, read_identity
@@ -266,16 +267,11 @@ def _listen(path: str, group: str) -> socket.socket:
 
 
 def _notify(state: str) -> None:
-    """Tell systemd, when it asked to be told (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
-        try:
-            notifier.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError as error:
-            # Evidence is not refused because the service manager does not listen.
-            _say(f"{address}: {error.strerror}")
+    try:
+        notify(state)
+    except OSError as error:
+        # Evidence is not refused because the service manager does not listen.
+        _say(f"{error.filename}: {error.strerror}")
 
 
 def _say(text: str) -> None:

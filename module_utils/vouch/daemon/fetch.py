@@ -22,6 +22,7 @@ from ..model.gueststate import RUNNING, GuestRecord
 from ..parse.canonical import load_json
 from ..parse.fields import Fields, encode_base64
 from ..parse.frame import MAX_FETCHED_BYTES
+from .exchange import MAX_PORT
 from .guests import Answer
 
 CONNECT_LIMIT_S = 10.0
@@ -230,7 +231,7 @@ def tcp_services(envelope: bytes) -> frozenset[int]:
     network = statement.object("predicate").object("network")
     services = [Fields(item, "package.service") for item in network.array("services", maximum=MAX_SERVICES)]
     found = [
-        (item.choice("protocol", "tcp", "udp"), item.integer("port", minimum=1, maximum=65535)) for item in services
+        (item.choice("protocol", "tcp", "udp"), item.integer("port", minimum=1, maximum=MAX_PORT)) for item in services
     ]
     return frozenset(port for protocol, port in found if protocol == "tcp")
 

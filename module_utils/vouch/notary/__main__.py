@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import UnreachableError, VouchError
 from ..port.files import PUBLIC_MODE, write_atomic
+from ..port.servicemanager import notify
 from .authority import SOCKET as AUTHORITY_SOCKET
 from .authority import AuthorityClient
 from .buildseal import seal_build
@@ -106,7 +107,7 @@ async def _node(chosen: argparse.Namespace) -> None:
     )
     server = await asyncio.start_server(notary.serve, sock=_listen(chosen.listen, chosen.port))
     say(f"node: work key {signer.public.keyid}")
-    _ready()
+    notify("READY=1")
     await _until_stopped(keeper.keep(), server)
 
 
@@ -130,16 +131,8 @@ async def _dispatch(chosen: argparse.Namespace) -> None:
     jobs = await asyncio.start_server(dispatcher.serve, sock=_listen(chosen.listen, chosen.port))
     builds = await asyncio.start_unix_server(control.serve, sock=_listen_unix(chosen.control))
     say(f"dispatcher: work key {signer.public.keyid}")
-    _ready()
+    notify("READY=1")
     await _until_stopped(dispatcher.watch_nodes(), jobs, builds)
-
-
-def _ready() -> None:
-    """Tell systemd, when it asked to be told, that the ports are open (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
-            notifier.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None], *servers: asyncio.Server) -> None:

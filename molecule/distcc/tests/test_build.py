@@ -45,17 +45,6 @@ ATTACK_AFTER_OBJECTS = 6
 END_LIMIT_S = 120
 END = re.compile(r"vouch-build: (done (\d+) ([0-9a-f]{64})|failed \S+)")
 
-ENFORCING_OFF = """
-import sys
-sys.path.insert(0, "/run")
-import guest_attacks as attacks
-target = attacks.Target(int(sys.argv[1]), "pvh", attacks.Path(sys.argv[2]), attacks.Path(sys.argv[3]))
-root = (target.memory.vcpus()[0].cr3 & 0x000ffffffffff000) >> 12
-target.measurer._kernel = target.measurer._open(root, attacks.Budget(10**7, float("inf"), attacks.time.monotonic))
-target.write(target.member(target.symbol("selinux_state"), "selinux_state.enforcing"), b"\\0")
-print(attacks.time.time())
-"""
-
 
 def wait_for(dom0: XenHost, pattern: re.Pattern[str], limit_s: float) -> re.Match[str]:
     """Return the first match on the controller's console, once there is one."""
@@ -80,7 +69,7 @@ def attack(dom0: XenHost, host: VerifiedHost) -> dict[str, float]:
     for name in ("profile", "policy"):
         data = (STATE / "output" / "distcc_node-debug" / name).read_bytes()
         dom0.run(f"cat > {folder}/{name}", stdin=data)
-    argv = f"python3.13 -ISB - {record.domain_id} {folder}/profile {folder}/policy"
+    argv = f"python3.13 -ISB - {record.domain_id} pvh {folder}/profile {folder}/policy"
     dom0.run("cat > /run/channel_end.py", stdin=(SHARED / "channel_end.py").read_bytes())
     card = f"vif{host.guests()[CONTROLLER].domain_id}.0"
     watching = ["python3.13", "-ISB", "/run/channel_end.py", "/run/vouch/eventlog", VICTIM, card, address(VICTIM)]
@@ -88,7 +77,7 @@ def attack(dom0: XenHost, host: VerifiedHost) -> dict[str, float]:
     assert process.stdout is not None
     try:
         assert "listening" in json.loads(process.stdout.readline())
-        attacked = float(dom0.run(argv, stdin=ENFORCING_OFF.encode()).split()[-1])
+        attacked = float(dom0.run(argv, stdin=(SHARED / "enforcing_off.py").read_bytes()).split()[-1])
         seen = json.loads(process.stdout.readline())
     finally:
         process.kill()

@@ -23,21 +23,10 @@ from vouch.parse.canonical import dump_canonical
 from vouch.port.ssh import HostAnswerError
 
 BASE, DEBUG = "base", "base-debug"
-PROGRAM = Path(__file__).resolve().parents[2] / "shared" / "guest_attacks.py"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 WATCH_LIMIT_S = 300
 ADOPT_LIMIT_S = 600
 HONEST_ROUNDS = 20
-
-ENFORCING_OFF = """
-import sys
-sys.path.insert(0, "/run")
-import guest_attacks as attacks
-target = attacks.Target(int(sys.argv[1]), "pv", attacks.Path(sys.argv[2]), attacks.Path(sys.argv[3]))
-root = (target.memory.vcpus()[0].cr3 & 0x000ffffffffff000) >> 12
-target.measurer._kernel = target.measurer._open(root, attacks.Budget(10**7, float("inf"), attacks.time.monotonic))
-target.write(target.member(target.symbol("selinux_state"), "selinux_state.enforcing"), b"\\0")
-print(attacks.time.time())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +142,9 @@ def test_a_violation_is_held_and_told(host: VerifiedHost, dom0: XenHost) -> None
     watching.start()
     time.sleep(3)
     folder = f"/var/lib/vouch/guests/{DEBUG}"
-    dom0.run("cat > /run/guest_attacks.py", stdin=PROGRAM.read_bytes())
-    argv = f"python3.13 -ISB - {record.domain_id} {folder}/profile {folder}/policy"
-    dom0.run(argv, stdin=ENFORCING_OFF.encode())
+    dom0.run("cat > /run/guest_attacks.py", stdin=(SHARED / "guest_attacks.py").read_bytes())
+    argv = f"python3.13 -ISB - {record.domain_id} pv {folder}/profile {folder}/policy"
+    dom0.run(argv, stdin=(SHARED / "enforcing_off.py").read_bytes())
     held = host.wait_until("victim", lambda found: found.violations, 60, "found out")
     assert (held.state, held.verdict, held.violations) == ("violated", "violated", ("guest.selinux.enforcing",))
     assert dom0.run("xl list victim || xl list").count("p") >= 1

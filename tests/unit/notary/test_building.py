@@ -65,6 +65,16 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "PAUSE_S", 0.01)
 
 
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All nodes that are named are connected."""
+
+    async def connect(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
+        return tuple(addresses)
+
+    monkeypatch.setattr(building, "connect_nodes", connect)
+
+
 def test_waits_until_enough_nodes_are_connected(tmp_path: pathlib.Path) -> None:
     async def scenario() -> tuple[str, ...]:
         authority = SimAuthority(SimGuest("control", "fd00::1", now_s=0), str(tmp_path / "a.sock"), time.time)
@@ -158,6 +168,7 @@ def test_nothing_to_do(tmp_path: pathlib.Path, source: pathlib.Path, capsys: pyt
 FAILED = CommandError("make", "exit code 2", returncode=2, stderr_tail="gcc: error")
 
 
+@pytest.mark.usefixtures("connected")
 @pytest.mark.parametrize(
     ("make", "told", "code"),
     [
@@ -174,27 +185,18 @@ def test_one_line_says_how_it_ended(
     tmp_path: pathlib.Path,
     source: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
-        return tuple(addresses)
-
-    monkeypatch.setattr(building, "connect_nodes", connected)
     assert main([*options(tmp_path, source, '["fd00::2"]'), "--", "all"], runner=make) == code
     assert capsys.readouterr().out == told
     assert make.argv[-1] == "all"
 
 
+@pytest.mark.usefixtures("connected")
 def test_a_place_that_cannot_be_written(
     tmp_path: pathlib.Path,
     source: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
-        return tuple(addresses)
-
-    monkeypatch.setattr(building, "connect_nodes", connected)
     (tmp_path / "p").mkdir()
     assert main(options(tmp_path, source, '["fd00::2"]'), runner=Make()) == 1
     assert capsys.readouterr().out == "vouch-build: failed build.files\n"
@@ -219,12 +221,10 @@ def test_progress_is_told(
     build(source, tmp_path / "p", folder="src", arguments=[], host="127.0.0.1:1", jobs=1, runner=Slow())
 
 
+@pytest.mark.usefixtures("connected")
 def test_what_was_built_is_sealed_and_served(
     source: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
-        return tuple(addresses)
-
     async def serve(result: bytes, *, port: int) -> None:
         served.append((result, port))
 
@@ -234,7 +234,6 @@ def test_what_was_built_is_sealed_and_served(
 
     served: list[tuple[bytes, int]] = []
     sealed: list[tuple[Sequence[str], Sequence[str], str]] = []
-    monkeypatch.setattr(building, "connect_nodes", connected)
     monkeypatch.setattr(building, "seal_build", seal)
     monkeypatch.setattr(building, "serve_result", serve)
     argv = [*options(tmp_path, source, '["fd00::2"]'), "--folder", "src", "--file", "b.o", "--serve", "7"]
@@ -246,17 +245,14 @@ def test_what_was_built_is_sealed_and_served(
     assert (found.files, found.provenance, port) == ({"b.o": b"object b"}, b"bundle", 7)
 
 
+@pytest.mark.usefixtures("connected")
 def test_a_file_that_was_not_built_ends_the_build(
     source: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def connected(addresses: Sequence[str], **_: Any) -> tuple[str, ...]:
-        return tuple(addresses)
-
     async def serve(result: bytes, *, port: int) -> None:
         served.append(result)
 
     served: list[bytes] = []
-    monkeypatch.setattr(building, "connect_nodes", connected)
     monkeypatch.setattr(building, "serve_result", serve)
     assert main([*options(tmp_path, source, '["fd00::2"]'), "--file", "lib.a"], runner=Make()) == 1
     assert capsys.readouterr().out == "vouch-build: failed files.missing\n"
