@@ -257,6 +257,16 @@ class Guest:
         self._wait(text.encode(), limit_s)
         return time.monotonic() - self.started_at_s
 
+    def until(self, text: str, limit_s: float) -> str:
+        """Return what the console shows from now on, up to ``text`` at least.
+
+        Raises:
+            GuestError: ``text`` is not shown within ``limit_s``.
+        """
+        begin = len(self._console)
+        self._wait(text.encode(), limit_s, begin)
+        return self._console[begin:].decode("utf-8", "replace")
+
     def shows_within(self, text: str, limit_s: float) -> bool:
         """Return whether the console shows ``text`` before the time is over."""
         with contextlib.suppress(GuestError):

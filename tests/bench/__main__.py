@@ -13,7 +13,8 @@ sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 sys.path.insert(0, str(ROOT / "module_utils"))
 
 from . import rows_demo, rows_image, rows_ima, rows_quote, rows_service, rows_policy, rows_proof  # noqa: F401, I001
-from . import rows_boot, rows_fleet, rows_guest, rows_inventory, rows_watch, rows_provenance, rows_channel, rows_farm  # noqa: F401
+from . import rows_boot, rows_fleet, rows_guest, rows_inventory, rows_watch, rows_provenance, rows_channel  # noqa: F401
+from . import rows_farm, rows_overhead  # noqa: F401
 
 OUTPUT = ROOT / "build" / "bench.json"
 

@@ -24,6 +24,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +54,11 @@ Say = Callable[[str], None]
 
 
 class Built(NamedTuple):
-    """What a build made: its objects, ascending by path, and the digest of all of them."""
+    """What a build made: its objects, ascending by path, the digest of all of them, and how long make took."""
 
     objects: tuple[Path, ...]
     digest: bytes
+    seconds: float
 
 
 def main(arguments: Sequence[str], *, runner: Runner = run) -> int:
@@ -94,7 +96,9 @@ def _result(chosen: argparse.Namespace, addresses: Sequence[str], runner: Runner
         runner=runner,
     )
     files = [str(place / chosen.folder / name) for name in chosen.file]
+    began_s = time.monotonic()
     bundle = seal_build(files, [str(path) for path in built.objects], path=chosen.control) if files else b""
+    say(f"made in {built.seconds:.2f} s, sealed in {time.monotonic() - began_s:.2f} s")
     result = result_of(files, bundle)
     print(f"vouch-build: done {len(built.objects)} {built.digest.hex()}", flush=True)
     return result
@@ -207,12 +211,14 @@ def build(
     state = place.with_name(f"{place.name}.distcc")
     state.mkdir()
     argv = ["make", "-C", str(place / folder), f"-j{jobs}", "CC=distcc gcc", *arguments]
+    began_s = time.monotonic()
     with _progress(place):
         runner(argv, timeout_s=BUILD_LIMIT_S, environment=_environment(host, jobs, state))
+    seconds = time.monotonic() - began_s
     objects = objects_below(place)
     if not objects:
         raise UnreachableError("make made no object", code="build.empty")
-    return Built(objects, objects_digest(objects))
+    return Built(objects, objects_digest(objects), seconds)
 
 
 @contextmanager

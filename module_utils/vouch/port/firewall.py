@@ -5,8 +5,9 @@ A guest is held to its card's address and its own IPv6 address: whatever says an
 peers, port authorities speak with each other both ways, which is where channels begin.
 
 The image's nftables.conf has the table ``inet vouch``, in it the maps ``from_guest`` and ``to_guest`` from a card to
-the chain that judges it. A card that is in no map reaches nobody. So opening is two map elements and two chains,
-closing is taking them away, each in one transaction. A chain returns for what may pass.
+the chain that judges it, and the set ``cards`` of those that may ask the VM verifier. A card that is in none of them
+reaches nobody, not even its host. So opening is three elements and two chains, closing is taking them away, each in one
+transaction. A chain returns for what may pass.
 
 Source: nft(8), VERDICT STATEMENTS (goto), and ``destroy``, which is no error where there is nothing.
 """
@@ -89,7 +90,7 @@ def rules(opening: Opening) -> str:
     """Return the transaction that opens.
 
     >>> print(rules(Opening("g1", "vif3.0", (("tcp", 3632),))).splitlines()[-1])
-    add element inet vouch to_guest { "vif3.0" : goto to-g1 }
+    add element inet vouch cards { "vif3.0" }
     """
     guest, card = opening.guest, opening.card
     passed = [
@@ -113,10 +114,12 @@ def rules(opening: Opening) -> str:
         lines.append(f"add chain inet vouch {chain}")
         lines += [f"add rule inet vouch {chain} {rule}" for rule in (*members, "drop")]
     lines += [f'add element inet vouch {way}_guest {{ "{card}" : goto {way}-{guest} }}' for way in ("from", "to")]
+    lines.append(f'add element inet vouch cards {{ "{card}" }}')
     return "\n".join(lines) + "\n"
 
 
 def closing(guest: str, card: str) -> str:
     """Return the transaction that closes."""
-    elements = [f'destroy element inet vouch {way}_guest {{ "{card}" }}' for way in ("from", "to")] if card else []
+    places = ("from_guest", "to_guest", "cards") if card else ()
+    elements = [f'destroy element inet vouch {place} {{ "{card}" }}' for place in places]
     return "\n".join([*elements, *(f"destroy chain inet vouch {way}-{guest}" for way in ("from", "to"))]) + "\n"

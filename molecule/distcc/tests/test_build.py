@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One build across guests, while a node is attacked in the middle of it: what came out, and by whom.
+"""One build across guests, in the middle of which a node is attacked, and the VM verifier killed: what came out, and by
+whom.
 
 The tests stand in the order in which things happen.
 """
@@ -93,7 +94,14 @@ def connected(said: str) -> dict[str, dict[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def built(dom0: XenHost, attack: dict[str, float]) -> tuple[int, bytes]:
+def killed(dom0: XenHost, attack: dict[str, float]) -> None:
+    """The VM verifier is killed while the node that is left builds on."""
+    dom0.run("systemctl kill --signal=KILL vouch-verifier.service")
+    assert not END.search(console(dom0, CONTROLLER)), "the build was over before the VM verifier was killed"
+
+
+@pytest.fixture(scope="module")
+def built(dom0: XenHost, killed: None) -> tuple[int, bytes]:
     """How many objects there are, and the digest of all of them, as the controller says it."""
     match = wait_for(dom0, END, BUILD_LIMIT_S)
     assert match[2], console(dom0, CONTROLLER)[-4000:]
@@ -172,6 +180,18 @@ def test_the_attack_is_found_and_held(host: VerifiedHost, attack: dict[str, floa
 def test_its_peer_is_told_and_ends_the_channel(attack: dict[str, float]) -> None:
     print(json.dumps(attack))
     assert attack["attacked"] <= attack["violation"] <= attack["told"] <= attack["deleted"]
+
+
+def test_a_new_verifier_adopts_the_farm_and_the_violation(host: VerifiedHost, built: tuple[int, bytes]) -> None:
+    events = host.events()
+    (begin,) = [at for at, event in enumerate(events) if event["event"] == "verifier.start"][1:]
+    adopted = {event["guest"] for event in events[begin:] if event["event"] == "guest.adopted"}
+    assert adopted >= {CONTROLLER, LEFT, STRANGER}
+    guests = host.guests()
+    assert {name: guests[name].state for name in (CONTROLLER, LEFT, STRANGER)} == dict.fromkeys(
+        (CONTROLLER, LEFT, STRANGER), "running"
+    )
+    assert (guests[VICTIM].state, guests[VICTIM].violations) == ("violated", ("guest.selinux.enforcing",))
 
 
 def test_nothing_of_the_attacked_node_was_taken_afterwards(host: VerifiedHost, proven: ProvenanceRecheck) -> None:

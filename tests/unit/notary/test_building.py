@@ -119,7 +119,7 @@ def test_waits_for_an_authority_that_is_not_there_yet(tmp_path: pathlib.Path) ->
 def test_make_compiles_by_the_dispatcher_and_by_nobody_else(source: pathlib.Path, tmp_path: pathlib.Path) -> None:
     make, place = Make(), tmp_path / "place"
     built = build(source, place, folder="src", arguments=["lib.a"], host="127.0.0.1:3632", jobs=4, runner=make)
-    assert built == ((place / "src/b.o", place / "src/deep/a.o"), DIGEST.digest())
+    assert (built.objects, built.digest) == ((place / "src/b.o", place / "src/deep/a.o"), DIGEST.digest())
     assert make.argv == ["make", "-C", str(place / "src"), "-j4", "CC=distcc gcc", "lib.a"]
     assert make.environment["DISTCC_HOSTS"] == "127.0.0.1:3632/4"
     assert make.environment["DISTCC_FALLBACK"] == "0"

@@ -30,16 +30,17 @@ HOST = link_local(HOST_MAC)
 
 def test_opening_begins_with_closing_and_drops_the_rest() -> None:
     lines = rules(Opening("g1", "vif3.0", (("tcp", 3632), ("udp", 68)))).splitlines()
-    assert lines[:4] == closing("g1", "vif3.0").splitlines()
+    assert lines[:5] == closing("g1", "vif3.0").splitlines()
     assert "add rule inet vouch to-g1 tcp dport 3632 return" in lines
     assert "add rule inet vouch from-g1 tcp dport 3632 return" not in lines
     for chain in ("from-g1", "to-g1"):
         assert [line for line in lines if line.startswith(f"add rule inet vouch {chain} ")][
             -1
         ] == f"add rule inet vouch {chain} drop"
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         'add element inet vouch from_guest { "vif3.0" : goto from-g1 }',
         'add element inet vouch to_guest { "vif3.0" : goto to-g1 }',
+        'add element inet vouch cards { "vif3.0" }',
     ]
 
 
@@ -269,6 +270,7 @@ def test_a_guest_that_is_cut_off_reaches_nobody(opened: Network) -> None:
     opened.apply(closing("a", GUESTS["a"]))
     assert not opened.reaches("a", 500, kind="udp")
     assert not opened.reaches("b", 500, kind="udp", receiver="a")
+    assert not opened.reaches("a", 4461, address=f"{HOST}%eth0", receiver="dom0")
 
 
 def test_of_its_host_a_guest_reaches_one_port(opened: Network) -> None:
