@@ -24,7 +24,7 @@ SCENARIO ?= $(patsubst molecule/%/molecule.yml,%,$(sort $(wildcard molecule/*/mo
 # Scenarios with state folders of their own, so that they can run beside the others.
 BESIDE := update distcc
 
-CODE := $(wildcard module_utils library filter_plugins inventory_plugins playbooks roles tests molecule tools)
+CODE := $(wildcard module_utils library filter_plugins inventory_plugins doc_fragments playbooks roles tests molecule tools)
 
 .PHONY: help setup setup-tests demo test packages check lint unit test-system test-lab fix bench lab-up lab-down lock clean
 

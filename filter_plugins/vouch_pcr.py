@@ -16,8 +16,9 @@ _CORE = str(pathlib.Path(__file__).resolve().parent.parent / "module_utils")
 if _CORE not in _module_utils.__path__:
     _module_utils.__path__.append(_CORE)
 
-from ansible.module_utils.vouch.errors import UsageError  # noqa: E402
+from ansible.module_utils.vouch.errors import ParseError, UsageError  # noqa: E402
 from ansible.module_utils.vouch.make.predict import extend_all, predict_pcr4, predict_uki_pcr4  # noqa: E402
+from ansible.module_utils.vouch.parse.hexdigest import parse_sha256  # noqa: E402
 
 
 def _digest(value: Any, what: str) -> bytes:
@@ -25,12 +26,9 @@ def _digest(value: Any, what: str) -> bytes:
     if not isinstance(value, str):
         raise AnsibleFilterError(f"{what}: expected a hexadecimal string, not {type(value).__name__}")
     try:
-        digest = bytes.fromhex(value)
-    except ValueError:
-        raise AnsibleFilterError(f"{what}: {value[:80]!r} is not hexadecimal") from None
-    if len(digest) != 32:
-        raise AnsibleFilterError(f"{what}: a SHA-256 value has 64 hexadecimal digits, not {len(value)}")
-    return digest
+        return parse_sha256(value)
+    except ParseError as error:
+        raise AnsibleFilterError(f"{what}: {error.problem}") from None
 
 
 def pcr_extend(register: Any, digests: Any) -> str:

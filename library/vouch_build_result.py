@@ -117,7 +117,7 @@ code:
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +126,16 @@ from ansible.module_utils.vouch.appraise.anchors import Hold
 from ansible.module_utils.vouch.appraise.provenance import ProvenanceRecheck, recheck_provenance
 from ansible.module_utils.vouch.appraise.provenancejudge import PeerJudge, ProvenanceAnchors
 from ansible.module_utils.vouch.appraise.recheck import Outcome
-from ansible.module_utils.vouch.errors import EvidenceError, UsageError, VouchError
+from ansible.module_utils.vouch.errors import EvidenceError, ParseError, UsageError, VouchError
 from ansible.module_utils.vouch.make.objects import digest_of
 from ansible.module_utils.vouch.model.digest import sha256
 from ansible.module_utils.vouch.model.finding import Finding, deny
-from ansible.module_utils.vouch.model.key import PublicKey
 from ansible.module_utils.vouch.model.provenance import Builder
 from ansible.module_utils.vouch.parse.buildresult import FORM, PROVENANCE, parse_build_result
+from ansible.module_utils.vouch.parse.hexdigest import parse_sha256
 from ansible.module_utils.vouch.parse.provenancebundle import parse_provenance_bundle
 from ansible.module_utils.vouch.port.files import PUBLIC_MODE, file_digest, read_bounded, write_atomic
-
-MAX_PEM_BYTES = 64 << 10
+from ansible.module_utils.vouch.port.publickeys import read_public_keys
 
 
 def argument_spec() -> dict[str, Any]:
@@ -161,10 +160,10 @@ def anchors_of(params: dict[str, Any]) -> ProvenanceAnchors:
         UsageError: a register or a key is none, or nothing is trusted in one respect.
     """
     anchors = ProvenanceAnchors(
-        enrolment_keys=_keys(params["enrolment_keys"]),
-        release_keys=_keys(params["release_keys"]),
+        enrolment_keys=tuple(read_public_keys(params["enrolment_keys"])),
+        release_keys=tuple(read_public_keys(params["release_keys"])),
         installer_pcr4=tuple(_register(text) for text in params["installer_pcr4"]),
-        package_keys=_keys(params["package_keys"]),
+        package_keys=tuple(read_public_keys(params["package_keys"])),
         names=tuple(params["guests"]),
         allow_debug=params["allow_debug"],
     )
@@ -176,18 +175,11 @@ def anchors_of(params: dict[str, Any]) -> ProvenanceAnchors:
     return anchors
 
 
-def _keys(paths: Sequence[str]) -> tuple[PublicKey, ...]:
-    return tuple(PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_PEM_BYTES)) for path in paths)
-
-
 def _register(text: str) -> bytes:
     try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise UsageError(f"installer_pcr4: {text[:80]!r} is no SHA-256 register", code="provenance.anchors")
-    return value
+        return parse_sha256(text)
+    except ParseError as error:
+        raise UsageError(f"installer_pcr4: {error.problem}", code="provenance.anchors") from None
 
 
 def proven(provenance: bytes, files: Mapping[str, bytes], anchors: ProvenanceAnchors) -> ProvenanceRecheck:

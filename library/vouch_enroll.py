@@ -40,6 +40,13 @@ options:
     description: UUID of the host.
     type: str
     required: true
+  on_missing:
+    description:
+      - What O(state=info) does about a host that nobody enrolled. V(report) returns RV(enrolled=false), V(fail) fails
+        with the code V(enrolment.missing), for whoever is to speak to the host next.
+    type: str
+    choices: [report, fail]
+    default: report
   ek_certificates:
     description: Kind of endorsement key to its certificate, DER in base64.
     type: dict
@@ -143,6 +150,15 @@ EXAMPLES = r"""
     release_keys: [/etc/vouch/release.pub]
     installer_pcr4: ["{{ installer_pcr4 }}"]
   delegate_to: localhost
+
+- name: Read the SSH host key of a host that has to be enrolled
+  vouch_enroll:
+    state: info
+    directory: /var/lib/vouch/enrolments
+    host_id: "{{ host_id }}"
+    on_missing: fail
+  delegate_to: localhost
+  register: known
 """
 
 RETURN = r"""
@@ -181,6 +197,11 @@ tpm:
   returned: with O(state=challenged)
   type: dict
   sample: {"manufacturer": "id:00001014", "model": "swtpm", "ek_sha256": "2c26b46b"}
+code:
+  description: Why nothing was done, as a stable code. Codes are listed in docs/findings.md.
+  returned: failure
+  type: str
+  sample: enrolment.missing
 findings:
   description: Why something was refused.
   returned: failure
@@ -222,14 +243,11 @@ MAX_FILE_BYTES = 16 << 20
 def argument_spec() -> dict[str, Any]:
     """Return the options of this module."""
     return {
-        "state": {
-            "type": "str",
-            "choices": ["challenged", "activated", "present", "info", "absent"],
-            "required": True,
-        },
+        "state": {"type": "str", "choices": ["challenged", "activated", "present", "info", "absent"], "required": True},
         "directory": {"type": "path", "required": True},
         "pending": {"type": "path"},
         "host_id": {"type": "str", "required": True},
+        "on_missing": {"type": "str", "choices": ["report", "fail"], "default": "report"},
         "ek_certificates": {"type": "dict", "default": {}},
         "ek_chain": {"type": "list", "elements": "str", "default": []},
         "ek_ca": {"type": "list", "elements": "path", "default": []},
@@ -300,7 +318,7 @@ def apply(params: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
     pending = PendingStore(Path(params["pending"] or params["directory"]))
     clock = SystemClock()
     host_id, state = params["host_id"], params["state"]
-    before = after = store.find(host_id)
+    before = after = (store.get if state == "info" and params["on_missing"] == "fail" else store.find)(host_id)
     result: dict[str, Any] = {"changed": False}
     if state == "absent":
         result["changed"] = before is not None

@@ -15,29 +15,8 @@ description:
   - Runs on the controller and speaks to the host through the SSH subsystem C(vouch). It needs neither a shell nor
     Python on the host.
   - Judges nothing. What the host says of itself is returned for display; only an appraisal of the evidence proves it.
+extends_documentation_fragment: vouch_host
 options:
-  host:
-    description: Name or address of the host.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description:
-      - The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-      - When the host shows another key, nothing is asked and the result has the code V(channel.key.mismatch).
-    type: str
-    required: true
   pcrs:
     description: Registers of the SHA-256 bank to quote.
     type: list
@@ -75,8 +54,6 @@ options:
     type: str
     choices: [fail, report]
     default: fail
-requirements:
-  - paramiko
 attributes:
   check_mode:
     description: Works as without it, because the host is only read. O(dest) is written as well.

@@ -17,27 +17,8 @@ description:
     watches it from then on. Whatever does not hold is refused, and the refusal stands in the host's log.
   - Runs on the controller and speaks to the host through the SSH subsystem C(vouch).
   - Proves nothing about the guest. Collect evidence with M(vouch_evidence) and let M(vouch_appraise) judge it.
+extends_documentation_fragment: vouch_host
 options:
-  host:
-    description: Name or address of the host.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description: The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-    type: str
-    required: true
   host_id:
     description: UUID of the host. No other host obeys the order.
     type: str
@@ -85,7 +66,6 @@ options:
     type: int
     default: 0
 requirements:
-  - paramiko
   - cryptography
 attributes:
   check_mode:

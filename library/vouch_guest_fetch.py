@@ -14,27 +14,8 @@ description:
     guest says there until it closes into a file.
   - Runs on the controller and speaks to the host through the SSH subsystem C(vouch). It needs no route to the guest.
   - At most 8 MiB, within 60 seconds, and one fetch at a time for each host.
+extends_documentation_fragment: vouch_host
 options:
-  host:
-    description: Name or address of the host.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description: The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-    type: str
-    required: true
   name:
     description: Id of the guest.
     type: str
@@ -57,8 +38,6 @@ options:
     description: Seconds for the answer. The host gives a guest up after 60.
     type: int
     default: 120
-requirements:
-  - paramiko
 attributes:
   check_mode:
     description: Fetches and compares, and writes nothing.

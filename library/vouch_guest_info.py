@@ -13,27 +13,8 @@ description:
   - Asks the VM verifier of a host which guests there are, how they were found, and what happened to them lately.
   - Runs on the controller and speaks to the host through the SSH subsystem C(vouch).
   - What it returns is the word of the host and for display only. A verdict comes from M(vouch_appraise) alone.
+extends_documentation_fragment: vouch_host
 options:
-  host:
-    description: Name or address of the host.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description: The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-    type: str
-    required: true
   name:
     description: Id of the one guest that is wanted. Without it all are listed.
     type: str
@@ -41,8 +22,6 @@ options:
     description: Seconds for the answer.
     type: int
     default: 60
-requirements:
-  - paramiko
 attributes:
   check_mode:
     description: Works as without it, because the host is only read.

@@ -17,27 +17,8 @@ description:
     their own packages name as O(ignore:enrolment_keys) of their peers' hosts.
   - Runs on the controller and speaks to the host through the SSH subsystem C(vouch). What the host has is not sent
     again. A credential is issued anew when half of its time is over, and when what is recorded of the host changed.
+extends_documentation_fragment: vouch_host
 options:
-  host:
-    description: Name or address of the host.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description: The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-    type: str
-    required: true
   host_id:
     description: UUID of the host.
     type: str
@@ -78,7 +59,6 @@ options:
     type: int
     default: 2592000
 requirements:
-  - paramiko
   - cryptography
 attributes:
   check_mode:

@@ -18,27 +18,8 @@ description:
   - Between V(tried) and V(confirmed) evidence of the new release has to be collected with M(vouch_evidence) and
     accepted by M(vouch_appraise). V(confirmed) is refused without it.
   - Runs on the controller and speaks to the host through the SSH subsystem C(vouch).
+extends_documentation_fragment: vouch_host
 options:
-  host:
-    description: Name or address of the host.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description: The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-    type: str
-    required: true
   host_id:
     description: UUID of the host. No other host obeys the order.
     type: str
@@ -95,7 +76,6 @@ options:
     type: int
     default: 1800
 requirements:
-  - paramiko
   - cryptography
 attributes:
   check_mode:

@@ -15,6 +15,7 @@ description:
   - The page is one that the kernel never patches. It is looked for in all of the machine's memory, where dom0 and other
     guests may have the same page; give what check mode found before the guest was started as O(spare).
   - For showing and testing. It works on machines of the lab only.
+extends_documentation_fragment: vouch_host
 options:
   machine:
     description: Name of the lab machine, which must be on.
@@ -37,32 +38,10 @@ options:
     description: Id of the guest that is meant. The violation of another one is a failure.
     type: str
     required: true
-  host:
-    description: Name or address of the machine.
-    type: str
-    required: true
-  port:
-    description: TCP port of its SSH server.
-    type: int
-    default: 22
-  user:
-    description: Account whose only service is the subsystem.
-    type: str
-    default: vouch
-  private_key_file:
-    description: Private key that the host image lets in. It must not be encrypted.
-    type: path
-    required: true
-  host_key:
-    description: The only SSH host key that is accepted, as type and base64, from the enrolment of the host.
-    type: str
-    required: true
   timeout:
     description: Seconds to wait for the violation.
     type: int
     default: 60
-requirements:
-  - paramiko
 attributes:
   check_mode:
     description: Looks for the page and changes nothing.

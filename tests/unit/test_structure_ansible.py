@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.config.manager import ConfigManager
+from ansible.module_utils.vouch.port.hostoptions import HOST_OPTIONS
+from ansible.plugins.loader import fragment_loader
+from ansible.utils.plugin_docs import get_docstring
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -135,6 +139,19 @@ def module_arguments(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tup
     return module, caught.value.arguments
 
 
+@pytest.fixture(scope="module", autouse=True)
+def our_fragments() -> None:
+    """Have Ansible look for fragments where ansible.cfg says, wherever the tests are started."""
+    for folder in ConfigManager(str(ROOT / "ansible.cfg")).get_config_value("DOC_FRAGMENT_PLUGIN_PATH"):
+        fragment_loader.add_directory(folder)
+
+
+def documentation_of(path: pathlib.Path) -> dict[str, Any]:
+    """Return what ``ansible-doc`` knows of the module at ``path``: its own words and those of its fragments."""
+    documentation, *_ = get_docstring(str(path), fragment_loader, plugin_type="module")
+    return dict(documentation)
+
+
 def compare_options(where: str, documented: Mapping[str, Any], accepted: Mapping[str, Any]) -> None:
     """Assert that two option tables are one, down to the suboptions."""
     assert set(documented) == set(accepted), f"{where}: documented {sorted(documented)}, accepted {sorted(accepted)}"
@@ -152,8 +169,8 @@ def compare_options(where: str, documented: Mapping[str, Any], accepted: Mapping
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_module_documents_what_it_accepts(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, arguments = module_arguments(path, monkeypatch)
-    documentation = yaml.safe_load(module.DOCUMENTATION)
+    _, arguments = module_arguments(path, monkeypatch)
+    documentation = documentation_of(path)
     assert documentation["module"] == path.stem
     assert documentation["short_description"]
     compare_options(path.stem, documentation.get("options") or {}, arguments.get("argument_spec") or {})
@@ -161,6 +178,36 @@ def test_module_documents_what_it_accepts(path: pathlib.Path, monkeypatch: pytes
     if "check_mode" in attributes:
         supported = attributes["check_mode"]["support"] in {"full", "partial"}
         assert supported == bool(arguments.get("supports_check_mode")), f"{path.stem}: check_mode"
+
+
+@pytest.mark.parametrize("option", HOST_OPTIONS)
+def test_an_option_of_a_fragment_is_compared_too(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ROOT / "library" / "vouch_guest_info.py"
+    _, arguments = module_arguments(path, monkeypatch)
+    documented, accepted = documentation_of(path)["options"], arguments["argument_spec"]
+    compare_options("alike", documented, accepted)
+    fewer_accepted, fewer_documented = (
+        {name: value for name, value in table.items() if name != option} for table in (accepted, documented)
+    )
+    with pytest.raises(AssertionError, match="not accepted: documented"):
+        compare_options("not accepted", documented, fewer_accepted)
+    with pytest.raises(AssertionError, match="not documented: documented"):
+        compare_options("not documented", fewer_documented, accepted)
+    other = {**accepted, option: {**accepted[option], "type": "raw"}}
+    with pytest.raises(AssertionError, match=rf"other\.{option}: type"):
+        compare_options("other", documented, other)
+
+
+def test_the_way_to_a_host_is_documented_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    takers = []
+    for path in MODULES:
+        module, arguments = module_arguments(path, monkeypatch)
+        if HOST_OPTIONS.keys() <= arguments["argument_spec"].keys():
+            takers.append(path.stem)
+            own = yaml.safe_load(module.DOCUMENTATION)
+            repeated = sorted(HOST_OPTIONS.keys() & own["options"].keys())
+            assert not repeated, f"{path.stem} repeats what fragment vouch_host says: {repeated}"
+    assert takers
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -18,12 +18,13 @@ from ..appraise.provenancejudge import PeerJudge, ProvenanceAnchors
 from ..appraise.recheck import Outcome, recheck
 from ..errors import EvidenceError, ParseError, UsageError, VouchError
 from ..model.finding import Finding
-from ..model.key import MAX_PEM_BYTES, PublicKey
 from ..parse.bundle import MAX_BUNDLE_BYTES, parse_bundle
+from ..parse.hexdigest import parse_sha256
 from ..parse.provenancebundle import MAX_BUNDLE_BYTES as MAX_PROVENANCE_BYTES
 from ..parse.provenancebundle import is_provenance_bundle, parse_provenance_bundle
 from ..port.clock import Clock, SystemClock, utc_seconds
 from ..port.files import file_digest, read_bounded
+from ..port.publickeys import read_public_keys
 from .provenancetext import provenance_json, provenance_lines
 from .verifytext import false_json, report_json, report_lines
 
@@ -132,9 +133,9 @@ def _parser() -> argparse.ArgumentParser:
 def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) -> int:
     anchors = Anchors(
         appraiser_keys=_appraiser_keys(chosen.appraiser_key),
-        release_keys=tuple(_public_key(path) for path in chosen.release_key),
+        release_keys=tuple(read_public_keys(chosen.release_key)),
         installer_pcr4=tuple(chosen.installer_pcr4),
-        package_keys=tuple(_public_key(path) for path in chosen.package_key),
+        package_keys=tuple(read_public_keys(chosen.package_key)),
     )
     data = read_bounded(chosen.bundle, limit_bytes=max(MAX_BUNDLE_BYTES, MAX_PROVENANCE_BYTES))
     if is_provenance_bundle(data):
@@ -162,10 +163,10 @@ def _verify(chosen: argparse.Namespace, out: TextIO, err: TextIO, clock: Clock) 
 def _verify_provenance(chosen: argparse.Namespace, data: bytes, out: TextIO, err: TextIO) -> int:
     files = {str(path): file_digest(path) for path in chosen.file}
     anchors = ProvenanceAnchors(
-        enrolment_keys=tuple(_public_key(path) for path in chosen.enrolment_key),
-        release_keys=tuple(_public_key(path) for path in chosen.release_key),
+        enrolment_keys=tuple(read_public_keys(chosen.enrolment_key)),
+        release_keys=tuple(read_public_keys(chosen.release_key)),
         installer_pcr4=tuple(chosen.installer_pcr4),
-        package_keys=tuple(_public_key(path) for path in chosen.package_key),
+        package_keys=tuple(read_public_keys(chosen.package_key)),
         names=tuple(chosen.guest),
         allow_debug=chosen.allow_debug,
     )
@@ -202,18 +203,11 @@ def _key_set(path: pathlib.Path) -> KeySet:
         raise UsageError(f"{path}: {error.message}", code=error.code, hint="Give a P-256 key or a JWKS") from None
 
 
-def _public_key(path: pathlib.Path) -> PublicKey:
-    try:
-        return PublicKey.from_pem(read_bounded(path, limit_bytes=MAX_PEM_BYTES))
-    except ParseError as error:
-        raise UsageError(f"{path}: {error.message}", code=error.code, hint="Give the public key, PEM") from None
-
-
 def _register(text: str) -> bytes:
-    value = bytes.fromhex(text)
-    if len(value) != 32:
-        raise argparse.ArgumentTypeError("a register has 32 bytes, 64 hexadecimal digits")
-    return value
+    try:
+        return parse_sha256(text)
+    except ParseError as error:
+        raise argparse.ArgumentTypeError(error.problem) from None
 
 
 def _time(text: str) -> int:

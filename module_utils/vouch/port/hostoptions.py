@@ -16,4 +16,5 @@ HOST_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "host_key": {"type": "str", "required": True, "no_log": False},
     }
 )
-"""For ``argument_spec``. The key file is a path, and the host key is public: neither is a secret."""
+"""For ``argument_spec``; ``doc_fragments/vouch_host.py`` is their documentation. The key file is a path, and the host
+key is public: neither is a secret."""

@@ -62,7 +62,7 @@ class NoEnrolments:
 
     def get(self, host_id: str) -> Enrolment:
         """Raise ``UsageError`` ``enrolment.missing``."""
-        raise enrolment_missing(host_id)
+        raise enrolment_missing(host_id, self._missing.message)
 
     def all(self) -> tuple[Enrolment, ...]:
         """Return none."""

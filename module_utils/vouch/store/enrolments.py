@@ -67,7 +67,7 @@ class EnrolmentStore:
         """
         found = self.find(host_id)
         if found is None:
-            raise enrolment_missing(host_id)
+            raise enrolment_missing(host_id, f"nothing of it is in {self._folder}")
         return found
 
     def all(self) -> tuple[Enrolment, ...]:
@@ -182,9 +182,14 @@ class EnrolmentStore:
                 return
 
 
-def enrolment_missing(host_id: str) -> UsageError:
-    """Return (not raise) the error about a host that nobody enrolled."""
-    return UsageError(f"host {host_id} is not enrolled", code="enrolment.missing", hint="install it first")
+def enrolment_missing(host_id: str, found: str) -> UsageError:
+    """Return (not raise) the error about a host that nobody enrolled.
+
+    Args:
+        host_id: The host.
+        found: What was found instead, and where: whoever asks may have named the wrong store.
+    """
+    return UsageError(f"host {host_id} is not enrolled: {found}", code="enrolment.missing", hint="install it first")
 
 
 def check_same_identity(old: Enrolment, new: Enrolment) -> None:

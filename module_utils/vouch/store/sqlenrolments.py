@@ -43,7 +43,7 @@ class SqlEnrolments:
         """Return the enrolment of a host; raises ``UsageError`` ``enrolment.missing``."""
         found = self.find(host_id)
         if found is None:
-            raise enrolment_missing(host_id)
+            raise enrolment_missing(host_id, f"nothing of it is in {self._database.shown}")
         return found
 
     def all(self) -> tuple[Enrolment, ...]:

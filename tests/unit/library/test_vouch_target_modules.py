@@ -15,8 +15,9 @@ import vouch_machine
 import vouch_tpm_activate
 from ansible.module_utils.testing import patch_module_args
 from ansible.module_utils.vouch.port.tpm import Tpm
+from ansible.module_utils.vouch.store.enrolments import EnrolmentStore
 
-from sim.attester import RELEASE_KEY, SimRelease
+from sim.attester import RELEASE_KEY, SimHost, SimRelease
 from swtpm_fixture import SoftwareTpm
 
 HOST_ID = "3d9a6f5e-0c0e-4c53-9d0e-0c1d5f5c8a11"
@@ -106,6 +107,22 @@ def test_an_unknown_host_is_not_enrolled(run: Callable[..., dict[str, Any]], tmp
     assert run(vouch_enroll, state="activated", secret="AA==", **options)["code"] == "challenge.missing"
     assert run(vouch_enroll, state="info", directory=str(tmp_path), host_id="x")["code"] == "enrolment.host-id"
     assert run(vouch_enroll, state="challenged", **options)["failed"]
+
+
+def test_whoever_speaks_to_a_host_next_needs_it_enrolled(run: Callable[..., dict[str, Any]], tmp_path: Any) -> None:
+    options = {"state": "info", "host_id": HOST_ID, "pending": str(tmp_path), "on_missing": "fail"}
+    for directory, named in (
+        (f"{tmp_path}/e", f"nothing of it is in {tmp_path}/e"),
+        (f"sqlite:///{tmp_path}/none.db", f"{tmp_path}/none.db does not exist"),
+    ):
+        failed = run(vouch_enroll, directory=directory, **options)
+        assert (failed["failed"], failed["code"]) == (True, "enrolment.missing")
+        assert (HOST_ID in failed["msg"], named in failed["msg"]) == (True, True)
+    known = SimHost().enrolment
+    EnrolmentStore(tmp_path / "e").add(known)
+    found = run(vouch_enroll, directory=f"{tmp_path}/e", **{**options, "host_id": known.host_id})
+    assert (found["enrolled"], found["enrolment"]["ssh_host_key"]) == (True, known.ssh_host_key)
+    assert run(vouch_enroll, directory=f"{tmp_path}/e", **{**options, "state": "absent"})["changed"] is False
 
 
 @pytest.mark.parametrize(

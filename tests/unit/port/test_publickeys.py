@@ -6,9 +6,10 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from ansible.module_utils.vouch.errors import ParseError, UnreachableError
+from ansible.module_utils.vouch.errors import UnreachableError, UsageError
 from ansible.module_utils.vouch.make.sign import generate_private_key, public_key, public_pem
-from ansible.module_utils.vouch.port.publickeys import MAX_KEY_FILE_BYTES, read_public_keys
+from ansible.module_utils.vouch.model.key import MAX_PEM_BYTES
+from ansible.module_utils.vouch.port.publickeys import read_public_keys
 
 
 def test_in_their_order(tmp_path: pathlib.Path) -> None:
@@ -22,8 +23,8 @@ def test_in_their_order(tmp_path: pathlib.Path) -> None:
 
 def test_what_is_no_key(tmp_path: pathlib.Path) -> None:
     (tmp_path / "text").write_text("no key")
-    (tmp_path / "long").write_bytes(b"x" * (MAX_KEY_FILE_BYTES + 1))
-    with pytest.raises(ParseError, match=r"parse\.key\.pem"):
+    (tmp_path / "long").write_bytes(b"x" * (MAX_PEM_BYTES + 1))
+    with pytest.raises(UsageError, match=rf"{tmp_path}/text: .*parse\.key\.pem"):
         read_public_keys([tmp_path / "text"])
     with pytest.raises(UnreachableError, match=r"files\.too-large"):
         read_public_keys([tmp_path / "long"])
