@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SCENARIO = ROOT / "molecule" / "distcc"
 SETTINGS = ROOT / "tests" / "bench" / "farm.yml"
-HOST, PORT, STORE = "dh1", 22781, "http://10.0.2.2:22780"
+HOST = "dh1"
 CONTROLLER, NODES = "controller", ("node-a", "node-b")
 CONTROLLER_IMAGE, NODE_IMAGE = "distcc_controller-debug", "distcc_node-debug"
 KIND = "pvh"
@@ -47,6 +47,11 @@ READY_LIMIT_S = 300
 MADE = re.compile(r"made in ([\d.]+) s, sealed in ([\d.]+) s")
 END = re.compile(r"vouch-build: (?:done (\d+) ([0-9a-f]{64})|failed (\S+))")
 PLAIN_END = re.compile(r"plain: turn (\d+) code (\d+) from ([\d.]+) to ([\d.]+) objects (\d+)\.")
+
+
+def setting(name: str) -> Any:
+    """Return what this bench has otherwise than the scenario."""
+    return yaml.safe_load(SETTINGS.read_text())[name]
 
 
 class Seconds(NamedTuple):
@@ -94,7 +99,8 @@ def playbook(folder: pathlib.Path, name: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{name}: {(done.stdout + done.stderr)[-3000:]}")
+        said = done.stdout + done.stderr
+        raise RuntimeError(f"{name}: {said[max(said.find('[ERROR]'), len(said) - 3000) :][:600]}")
 
 
 @contextlib.contextmanager
@@ -115,15 +121,16 @@ def farm() -> Iterator[Farm]:
             enrolment = Enrolment.from_json(json.loads(record.read_text()))
             known_hosts = folder / "known_hosts"
             known_hosts.write_text(f"{HOST} {enrolment.ssh_host_key}\n")
-            dom0 = XenHost(name=HOST, port=PORT, key=state / "keys" / "controller", known_hosts=known_hosts)
+            port, store = setting("farm_port"), f"http://10.0.2.2:{setting('farm_store_port')}"
+            dom0 = XenHost(name=HOST, port=port, key=state / "keys" / "controller", known_hosts=known_hosts)
             try:
                 verified = VerifiedHost(
                     dom0,
-                    port=PORT,
+                    port=port,
                     host_id=record.stem,
                     host_key=enrolment.ssh_host_key,
                     state=state,
-                    store=STORE,
+                    store=store,
                 )
                 yield Farm(dom0, verified, state)
             finally:
@@ -262,7 +269,7 @@ def start_plain(farm: Farm, stack: contextlib.ExitStack) -> Guest:
     """Start nodes and controller with all of it off; return the controller."""
     from plain_guest import plain_address
 
-    settings: Mapping[str, Any] = yaml.safe_load(SETTINGS.read_text())["farm_build"]
+    settings: Mapping[str, Any] = setting("farm_build")
     names = {"NODE_A": "plain-a", "NODE_B": "plain-b"}
     for name in names.values():
         stack.enter_context(plain(farm, name, NODE_IMAGE, "plain_node.sh"))
@@ -290,7 +297,7 @@ UNWATCHED = "everything on, the VM verifier held still meanwhile, in turn"
 def overhead() -> Measured:
     """Everything on: make and seal, through make with all of it off; the median of the pairs."""
     found = found_builds()
-    pairs = f"{PAIRS} pairs, {found.objects} objects of Mbed TLS (134,000 lines)"
+    pairs = f"{PAIRS} pairs, {found.objects} objects of libmbedcrypto (83,000 lines)"
     note = f"{pairs}; on {spread(found.on)}, off {spread(found.off)}"
     return Measured(value=of_pairs(found.on, found.off), baseline_value=1.0, note=note)
 
