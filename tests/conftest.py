@@ -42,6 +42,11 @@ def expected(kind: str) -> Any:
     return json.loads((foreign(kind) / "expected.json").read_text())
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return two processes for each processor: half of the time, a test waits for a program or for a limit."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is marked ``thorough`` where somebody waits."""
     left_out = [] if THOROUGH else [item for item in items if item.get_closest_marker("thorough")]
