@@ -13,7 +13,6 @@ from ansible.module_utils.vouch.model.kernelprofile import TEXT
 
 from kernels import kernels, profile
 
-
 REAL = pytest.mark.parametrize("path", kernels()[:1] or [None], ids=lambda path: str(path)[-24:])
 
 
