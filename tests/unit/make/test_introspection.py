@@ -18,6 +18,8 @@ from ansible.module_utils.vouch.model.kernelprofile import Profile
 
 from kernels import kernels, profile
 
+pytestmark = pytest.mark.kernel
+
 KERNELS = kernels()
 
 

@@ -13,6 +13,8 @@ from ansible.module_utils.vouch.model.kernelprofile import TEXT
 
 from kernels import kernels, profile
 
+pytestmark = pytest.mark.kernel
+
 REAL = pytest.mark.parametrize("path", kernels()[:1] or [None], ids=lambda path: str(path)[-24:])
 
 
