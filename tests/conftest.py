@@ -42,12 +42,18 @@ def expected(kind: str) -> Any:
     return json.loads((foreign(kind) / "expected.json").read_text())
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return two processes for each processor: half of the time, a test waits for a program or for a limit."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``thorough`` where somebody waits."""
+    """Leave out what is marked ``thorough`` where somebody waits; put first what is marked ``kernel``."""
     left_out = [] if THOROUGH else [item for item in items if item.get_closest_marker("thorough")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    items.sort(key=lambda item: item.get_closest_marker("kernel") is None)
 
 
 from postgres_fixture import postgres_server, store_url  # noqa: E402, F401 - fixtures for every test below

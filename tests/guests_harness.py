@@ -32,6 +32,8 @@ LAUNCH = (
 )
 PACKAGE_KEY, ORDER_KEY = generate_private_key(), generate_private_key()
 LIGHT_S = 0.1
+POLL_S = 0.05
+"""How often a store of ours looks whether it is to end; nothing else waits for it."""
 
 
 class Store:
@@ -76,7 +78,7 @@ class Store:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/store"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(POLL_S,), daemon=True).start()
 
     def add(self, data: bytes) -> bytes:
         """Return the digest of a blob that can be fetched from now on."""

@@ -7,10 +7,14 @@ the guests that were built on this machine are taken, one file of each content.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import pathlib
 from collections.abc import Iterator
+
+from ansible.module_utils.vouch.make.introspection import make_profile
+from ansible.module_utils.vouch.model.kernelprofile import Profile
 
 
 def kernels() -> list[pathlib.Path]:
@@ -20,6 +24,12 @@ def kernels() -> list[pathlib.Path]:
         if path.is_file():
             found.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), path)
     return list(found.values())
+
+
+@functools.cache
+def profile(path: pathlib.Path) -> Profile:
+    """Return the profile of a kernel; making one takes seconds, so each process makes it once."""
+    return make_profile(path.read_bytes())
 
 
 def _candidates() -> Iterator[pathlib.Path]:

@@ -16,6 +16,8 @@ from ansible.module_utils.vouch.parse.x86insn import parse_instruction
 
 from kernels import kernels
 
+pytestmark = pytest.mark.kernel
+
 KERNELS = kernels()
 SAMPLE_BYTES = 1 << 20
 

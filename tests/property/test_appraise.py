@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.attester import NONCE, NOW_S, SimAppraiser, SimHost
+from thorough import examples
 
-SLOWER = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOWER = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @functools.cache

@@ -11,6 +11,8 @@ from ansible.module_utils.vouch.parse.canonical import MAX_SAFE_INTEGER, dump_ca
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thorough import examples
+
 TEXT = st.text(st.characters(exclude_categories=("Cs",)))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER) | TEXT,
@@ -21,7 +23,7 @@ LIMIT = 1 << 20
 
 
 @given(VALUES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_round_trip(value: Any) -> None:
     data = dump_canonical(value)
     assert load_canonical(data, limit_bytes=LIMIT) == value
@@ -30,7 +32,7 @@ def test_round_trip(value: Any) -> None:
 
 
 @given(st.binary(max_size=200) | TEXT.map(str.encode))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         value = load_json(data, limit_bytes=LIMIT)
@@ -40,7 +42,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 @given(VALUES, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_one_changed_byte_is_another_value_or_refused(value: Any, data: st.DataObject) -> None:
     text = bytearray(dump_canonical(value))
     place = data.draw(st.integers(0, len(text) - 1))

@@ -10,6 +10,8 @@ from ansible.module_utils.vouch.daemon.exchange import EvidenceRequest, Exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thorough import examples
+
 PCRS = st.lists(st.integers(0, 23), min_size=1, unique=True).map(sorted)
 IDS = st.text("abcXYZ019._:-", min_size=1, max_size=64)
 HELLO = st.builds(lambda ident: {"version": 1, "id": ident, "request": "hello"}, IDS)
@@ -56,7 +58,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[start:end] for start, end in itertools.pairwise(ends)]
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.lists(HELLO | EVIDENCE, max_size=8), st.lists(st.integers(0, 10_000), max_size=12))
 def test_good_requests_survive_every_cutting(requests: list[dict[str, object]], places: list[int]) -> None:
     stream = b"".join(framed(body_of(request)) for request in requests)
@@ -73,7 +75,7 @@ def test_any_bytes_end_in_refusals(stream: bytes, places: list[int]) -> None:
     assert [request.fatal for request in found if isinstance(request, Refusal)] in ([], [True])
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(JSON)
 def test_any_json_is_a_refusal_or_a_request(value: object) -> None:
     (found,) = read([framed(body_of(value))])

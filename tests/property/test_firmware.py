@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from sim.firmware import SimFirmware, file_path, signature_list, variable_data
 from sim.image import SimImage, SimSection
+from thorough import examples
 
 DIGEST = st.binary(min_size=32, max_size=32)
 BANKS = st.lists(st.sampled_from(["sha1", "sha256", "sha384", "sha512"]), min_size=1, unique=True)
@@ -73,7 +74,7 @@ def test_any_sequence_replays_to_what_was_extended(events: list[tuple[int, int, 
             claim_of(event, algorithm)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(position=st.integers(0, len(BOOTED.log) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_never_changes_what_is_proven(position: int, bit: int) -> None:
     """It is refused, or every claim that its digest covers is the one of the true log."""
@@ -93,7 +94,7 @@ def test_a_cut_log_is_refused(length: int) -> None:
         verify_event_log(read_event_log(BOOTED.log[:length]), BOOTED.bank())
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(position=st.integers(0, len(IMAGE) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_changes_the_image_digest(position: int, bit: int) -> None:
     """All but the checksum and the certificate entry is covered, whatever the flip does to the headers."""
@@ -153,7 +154,7 @@ def test_sections_come_out_as_they_went_in(
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(data=st.data())
 def test_a_parser_gives_a_record_or_a_parse_error(parse: object, seed: bytes, data: st.DataObject) -> None:
     hostile = bytearray(seed)

@@ -20,6 +20,8 @@ from ansible.module_utils.vouch.parse.imalog import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thorough import examples
+
 START = ImaResume.start(reset_count=1, restart_count=0)
 AGGREGATE = hashlib.sha256(b"registers").digest()
 PATHS = st.binary(min_size=1, max_size=40).map(
@@ -110,7 +112,7 @@ def test_what_is_not_of_the_release_is_found(
     assert codes == ([] if files.get(path) == digest else ["ima.entry.unknown"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary(max_size=300))
 def test_noise_is_entries_or_a_parse_error(data: bytes) -> None:
     for parse in (parse_binary, parse_ascii):
@@ -121,7 +123,7 @@ def test_noise_is_entries_or_a_parse_error(data: bytes) -> None:
         assert sum(entry.size_bytes for entry in entries) in {len(data), len(data) + 1}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.sampled_from(sorted(TEMPLATES)), st.binary(max_size=200))
 def test_template_data_is_fields_or_a_parse_error(template: str, data: bytes) -> None:
     if template == "ima" and len(data) < 20:

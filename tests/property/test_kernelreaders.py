@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import kernelprofile, tinykernel
+from thorough import examples
 
 PROFILE = kernelprofile.profile()
 TEXT = bytes(kernelprofile.text())
@@ -50,7 +51,7 @@ CHANGES = st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_
 
 
 @pytest.mark.parametrize("what", READERS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(changes=CHANGES, cut=st.integers(0, 1 << 16))
 def test_only_parse_errors(what: str, changes: list[tuple[int, bytes]], cut: int) -> None:
     read, good = READERS[what]
@@ -63,7 +64,7 @@ def test_only_parse_errors(what: str, changes: list[tuple[int, bytes]], cut: int
             read(candidate)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(code=st.binary(max_size=20))
 def test_an_instruction_lies_within_its_bytes(code: bytes) -> None:
     with contextlib.suppress(ParseError):
@@ -72,14 +73,14 @@ def test_an_instruction_lies_within_its_bytes(code: bytes) -> None:
         assert found.immediate_at + found.immediate_bytes <= found.length
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(code=st.binary(min_size=1, max_size=24))
 def test_what_does_nothing_is_made_of_known_spellings(code: bytes) -> None:
     if is_nothing(code):
         assert set(code) <= set(b"\x66\x2e\x90\x0f\x1f\x00\x40\x44\x80\x84\xeb\xe9\xcc") | set(range(1, 24))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(at=st.integers(0, len(TEXT) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_outside_of_the_sites_is_found(at: int, bit: int) -> None:
     data = bytearray(TEXT)

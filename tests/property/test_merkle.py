@@ -7,12 +7,14 @@ from ansible.module_utils.vouch.model.merkle import inclusion_path, leaf, root, 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from thorough import examples
+
 NONCES = st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=70, unique=True)
 DIGEST = st.binary(min_size=32, max_size=32)
 
 
 @given(NONCES, DIGEST, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_each_asker_is_under_the_root(nonces: list[bytes], digest: bytes, data: st.DataObject) -> None:
     leaves = [leaf(nonce, digest) for nonce in nonces]
     index = data.draw(st.integers(0, len(nonces) - 1))
@@ -21,7 +23,7 @@ def test_each_asker_is_under_the_root(nonces: list[bytes], digest: bytes, data: 
 
 
 @given(NONCES, DIGEST, st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_nobody_else_is(nonces: list[bytes], digest: bytes, data: st.DataObject) -> None:
     leaves = [leaf(nonce, digest) for nonce in nonces]
     stranger = leaf(data.draw(st.binary(min_size=32, max_size=32)), digest)

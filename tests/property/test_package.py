@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guestparts import Guest
+from thorough import examples
 
 BASE = Guest().package()
 DIGESTS = st.binary(min_size=32, max_size=32)
@@ -55,7 +56,7 @@ PACKAGES = st.builds(
 
 
 @given(PACKAGES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_round_trip(package: GuestPackage) -> None:
     data = package.to_bytes()
     assert GuestPackage.from_bytes(data) == package
@@ -63,7 +64,7 @@ def test_round_trip(package: GuestPackage) -> None:
 
 
 @given(PACKAGES, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_one_changed_byte_is_another_package_or_none(package: GuestPackage, draw: st.DataObject) -> None:
     data = bytearray(package.to_bytes())
     place = draw.draw(st.integers(0, len(data) - 1))
@@ -77,7 +78,7 @@ def test_one_changed_byte_is_another_package_or_none(package: GuestPackage, draw
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     try:
         GuestPackage.from_bytes(data)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sim.attester import NONCE, NOW_S
 from sim.channelhost import SimChannelHost, sim_criteria, sim_peers
+from thorough import examples
 
 ASKER = "fd00::1"
 PARTS = ("evidence", "credential", "release", "manifest", "package", "certificate")
@@ -55,7 +56,7 @@ def test_unchanged() -> None:
 
 
 @given(part=st.sampled_from(PARTS), at=st.integers(0, 1 << 20), bit=st.integers(0, 7))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_one_bit_changed(part: str, at: int, bit: int) -> None:
     evidence, papers, _ = good()
     data = bytearray(evidence if part == "evidence" else getattr(papers, part))
@@ -69,7 +70,7 @@ def test_one_bit_changed(part: str, at: int, bit: int) -> None:
 
 
 @given(part=st.sampled_from(PARTS), cut=st.integers(0, 1 << 20), tail=st.binary(max_size=3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_cut_off_or_longer(part: str, cut: int, tail: bytes) -> None:
     evidence, papers, _ = good()
     whole = evidence if part == "evidence" else getattr(papers, part)

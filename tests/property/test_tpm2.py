@@ -12,12 +12,14 @@ from ansible.module_utils.vouch.parse.tpm2 import parse_attest, parse_public, pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thorough import examples
+
 pytss = pytest.importorskip("tpm2_pytss")
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 
 
 @given(U64, U32, U32, st.booleans(), U64, st.binary(max_size=64), st.sets(st.integers(0, 23)), st.binary(max_size=64))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_attest_is_read_as_marshalled(
     clock: int, reset: int, restart: int, safe: bool, firmware: int, extra: bytes, pcrs: set[int], digest: bytes
 ) -> None:
@@ -44,7 +46,7 @@ def test_attest_is_read_as_marshalled(
 
 
 @given(st.binary(min_size=1, max_size=66), st.binary(min_size=1, max_size=66))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_signature_is_read_as_marshalled(r: bytes, s: bytes) -> None:
     signature = pytss.TPMT_SIGNATURE(
         sigAlg=pytss.TPM2_ALG.ECDSA,
@@ -70,7 +72,7 @@ PARSERS: list[Callable[[bytes], Any]] = [parse_attest, parse_public, parse_signa
 
 @pytest.mark.parametrize("parse", PARSERS)
 @given(st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_bytes_are_read_or_refused(parse: Callable[[bytes], Any], data: bytes) -> None:
     try:
         parse(data)

@@ -7,6 +7,7 @@ The rules are those of docs/architecture.md, section "Layers"; this file is what
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -122,8 +123,13 @@ def dotted(path: pathlib.Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imports_of(path: pathlib.Path) -> Iterator[tuple[str | None, str, int]]:
-    """Yield (our module or None, outside package or "", line) for each import, also those inside functions."""
+@functools.cache
+def imports_of(path: pathlib.Path) -> tuple[tuple[str | None, str, int], ...]:
+    """Return (our module or None, outside package or "", line) for each import, also those inside functions."""
+    return tuple(_imports_of(path))
+
+
+def _imports_of(path: pathlib.Path) -> Iterator[tuple[str | None, str, int]]:
     package = dotted(path).split(".")[: None if path.name == "__init__.py" else -1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
         if isinstance(node, ast.Import):

@@ -42,6 +42,8 @@ SOCKET_TIMEOUT_S = 20.0
 QUIT_TIMEOUT_S = 10.0
 DETACH_TIMEOUT_S = 10.0
 _LOG_TAIL_CHARS = 600
+_ACCEPTS = "00010000"
+"""``__SO_ACCEPTCON``, the flags of a socket that listens (include/linux/net.h)."""
 _BOOT_OFFSET = "boot-offset"
 
 
@@ -273,8 +275,8 @@ class Machine:
                 path.unlink()
 
     def _wait_socket(self, process: Supervised, path: Path, program: str) -> None:
-        wait_until(lambda: path.exists() or process.find() is None, timeout_s=SOCKET_TIMEOUT_S)
-        if process.find() is None or not path.exists():
+        wait_until(lambda: _listens(path) or process.find() is None, timeout_s=SOCKET_TIMEOUT_S)
+        if process.find() is None or not _listens(path):
             with contextlib.suppress(OSError):
                 said = self.paths.log(program).read_text(errors="replace").strip()[-_LOG_TAIL_CHARS:]
                 raise UnreachableError(
@@ -329,6 +331,12 @@ def _copy_whole(source: Path, target: Path) -> None:
             f"firmware {source}: {exc.strerror}", code="lab.firmware", hint="Install the package ovmf"
         ) from exc
     write_atomic(target, content)
+
+
+def _listens(path: Path) -> bool:
+    """Say whether somebody takes connections at ``path``, which is there a moment before (proc_net_unix(5))."""
+    sockets = Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines()
+    return any(line.split(maxsplit=7)[3:4] == [_ACCEPTS] and line.endswith(f" {path}") for line in sockets)
 
 
 def _check_port_free(port: int, name: str) -> None:

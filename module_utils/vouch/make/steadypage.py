@@ -6,7 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from ..errors import ParseError
-from ..model.kernelprofile import TEXT
+from ..model.kernelprofile import TEXT, Profile
 from ..model.profileparts import PAGE_BYTES
 from .introspection import profile_of
 from .kernelimage import KernelImage
@@ -15,17 +15,18 @@ LONGEST_SITE_BYTES = 64
 """No patch site is longer, so none that begins so far before the page reaches into it."""
 
 
-def steady_page(vmlinuz: bytes) -> tuple[int, bytes]:
+def steady_page(vmlinuz: bytes, profile: Profile | None = None) -> tuple[int, bytes]:
     """Return address and content of the last such page of the text.
 
     Args:
         vmlinuz: The boot image, as the distribution signed it.
+        profile: Its own, where it is at hand; otherwise it is made, which takes seconds.
 
     Raises:
         ParseError: what ``make_profile`` raises, or ``kernel.patched`` when every page has a patch site.
     """
     kernel = KernelImage(vmlinuz)
-    region = profile_of(kernel).regions[TEXT]
+    region = (profile or profile_of(kernel)).regions[TEXT]
     for page in range(region.size_bytes // PAGE_BYTES - 1, 0, -1):
         begin = page * PAGE_BYTES
         at = bisect_left(region.site_offsets, begin - LONGEST_SITE_BYTES)

@@ -18,6 +18,7 @@ Source: WHATWG HTML; W3C Content Security Policy 3, 3.3 (meta element) and 6.7.3
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import pathlib
 from collections.abc import Sequence
@@ -194,7 +195,9 @@ def _shares(counts: Sequence[Count]) -> list[dict[str, Any]]:
     return segments
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
+    """Return the one environment: a page takes less time than its templates take to be compiled."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -50,10 +50,12 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def begin(host: FetchHost, service: GuestService) -> PlainClient:
-    """Ask, and return when the guest was met."""
+    """Ask, and return when the guest was met and the host knows: what answers twice has looked in between."""
     client = host.connect()
     client.send(id="1", request="guest.fetch", guest="web", port=service.port)
     wait_until(lambda: service.met)
+    for _ in range(2):
+        assert host.ask(request="hello")["ok"]
     return client
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 def port(folder: pathlib.Path) -> Iterator[int]:
     with StoreServer(folder, 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield server.server_address[1]
         server.shutdown()

@@ -105,6 +105,7 @@ def test_a_node_that_is_lost_in_mid_job(tmp_path: pathlib.Path) -> None:
             assert len([line for line in site.said if "127.0.0.2 was lost" in line]) == 1
             # It comes back with evidence that is younger than the loss.
             assert site.roster.peer("127.0.0.2") is None
+            site.shift_s = -5
             await site.accept(dying)
             assert site.roster.peer("127.0.0.2") is None
             site.shift_s = 5

@@ -49,7 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def receiver() -> Iterator[Receiver]:
     with Receiver(("127.0.0.1", 0), Handler) as server:
         server.got = []
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield server
         server.shutdown()
