@@ -33,11 +33,11 @@ def setup() -> Measured:
 
 @row("farm.revoked", "s", target=at_most(0.5))
 def revoked() -> Measured:
-    """From a node's violation in its host's log to the controller's last word to it, by dom0's clock."""
+    """From a node's violation in its host's log to its peer's word that the channel has ended, by dom0's clock."""
     seen = last_run("ended.json")
-    if "deleted" not in seen:
+    if "ended" not in seen:
         raise NotMeasuredError("the controller ended no channel in the last run")
     told = seen["told"] - seen["violation"]
     noticed = seen["violation"] - seen["attacked"]
     note = f"told after {told:.2f} s; the violation itself was noticed after {noticed:.1f} s"
-    return Measured(value=seen["deleted"] - seen["violation"], note=note)
+    return Measured(value=seen["ended"] - seen["violation"], note=note)

@@ -165,18 +165,18 @@ def plain(farm: Farm, name: str, image: str, program: str, **words: str) -> Iter
 def nobody_watches(farm: Farm) -> Iterator[None]:
     """Hold the VM verifier still, and no guest with it."""
     for _ in range(READY_LIMIT_S):
-        farm.dom0.run(f"systemctl freeze {VERIFIER}")
+        farm.dom0.run(f"systemctl kill --signal=STOP {VERIFIER}")
         # A guest that is looked at right now stands still.
         states = [line.split()[4] for line in farm.dom0.run("xl list").splitlines()[1:]]
         if not any("p" in state for state in states):
             break
-        farm.dom0.run(f"systemctl thaw {VERIFIER}; sleep 0.3")
+        farm.dom0.run(f"systemctl kill --signal=CONT {VERIFIER}; sleep 0.3")
     else:
         raise RuntimeError("there is always a guest that stands still")
     try:
         yield
     finally:
-        farm.dom0.run(f"systemctl thaw {VERIFIER}")
+        farm.dom0.run(f"systemctl kill --signal=CONT {VERIFIER}")
 
 
 def attested_build(farm: Farm, *, watched: bool) -> tuple[float, float, int]:

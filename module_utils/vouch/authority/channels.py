@@ -38,6 +38,8 @@ from .peers import REVOKED, Action, Ask, Load, PeerTable
 DECISION_S = 12.0
 TICK_S = 0.5
 MAX_SIGNATURE_BYTES = 128
+WARNING = "<4>"
+"""Before a line for the journal: its priority (sd-daemon(3)). Such lines are on a guest's console, too."""
 
 
 class Channels:
@@ -76,7 +78,7 @@ class Channels:
         self._renewing = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._answering: set[str] = set()
-        self._ending: set[str] = set()
+        self._ending: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: BaseException | None = None
         self._steps: dict[str, dict[str, float]] = {}
@@ -285,8 +287,7 @@ class Channels:
             elif isinstance(action, Load):
                 await self._load(action.peer)
             else:
-                self._report(f"{action.address}: ended, {action.reason}")
-                self._ending.add(action.address)
+                self._ending[action.address] = action.reason
                 await self._end(action.address)
         async with self._changed:
             self._changed.notify_all()
@@ -356,7 +357,8 @@ class Channels:
             except UnreachableError as error:
                 self._report(f"{address}: charon still has the channel, tried again: {error}")
                 return
-        self._ending.discard(address)
+        if address in self._ending:
+            self._report(f"{WARNING}{address}: ended, {self._ending.pop(address)}")
         if (accepted := self.table.accepted(address)) is not None:
             # Accepted anew while the old one ended.
             await self._load(accepted)
@@ -381,7 +383,7 @@ class Channels:
             steps["ike"] = ms_since(began)
         if self.table.accepted(peer.address) is None:
             # It ended while IKE ran.
-            self._ending.add(peer.address)
+            self._ending[peer.address] = "it ended while IKE ran"
             await self._end(peer.address)
 
     async def _decided(self, address: str) -> None:

@@ -17,7 +17,9 @@ from ..parse.provenancebundle import MAX_PARTS, part_limit
 from ..port.files import file_digest
 from .control import MAX_REQUEST_OBJECTS, SOCKET
 
-ANSWER_LIMIT_S = 120.0
+ANSWER_LIMIT_S = 480.0
+"""The dispatcher waits for its host (``sealing.OWN_LIMIT_S``)."""
+
 CHUNK_BYTES = 1 << 16
 
 

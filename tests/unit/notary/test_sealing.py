@@ -12,6 +12,7 @@ from ansible.module_utils.vouch.appraise.provenance import recheck_provenance
 from ansible.module_utils.vouch.appraise.recheck import Outcome
 from ansible.module_utils.vouch.errors import UnreachableError, UsageError, VouchError
 from ansible.module_utils.vouch.model.digest import sha256
+from ansible.module_utils.vouch.notary import sealing
 from ansible.module_utils.vouch.notary.buildseal import seal_build
 from ansible.module_utils.vouch.parse.canonical import dump_canonical, load_json
 from ansible.module_utils.vouch.parse.frame import FrameReader, encode_frame
@@ -26,6 +27,7 @@ from ansible.module_utils.vouch.parse.provenancebundle import (
 
 from notaryparts import Farm, farm
 from provenanceparts import believe
+from sim.portauthority import SimGuest
 
 
 async def built(site: Farm, folder: pathlib.Path, count: int = 3) -> tuple[pathlib.Path, list[str]]:
@@ -73,14 +75,51 @@ def test_papers_that_the_authority_does_not_give_are_missed_later(tmp_path: path
     async def scenario() -> None:
         async with farm(tmp_path) as site:
             node = await site.add_node("127.0.0.2")
-            site.accepted(node.guest)
+            site.accepted(site.controller)
             whole, objects = await built(site, tmp_path, 1)
             data = await asyncio.to_thread(seal_build, [str(whole)], objects, path=site.control)
             found = recheck_provenance(parse_provenance_bundle(data), believe)
             assert found.outcome is Outcome.UNANCHORED
             missing = [claim.name for claim in found.claims if claim.by == "the bundle holds no evidence about it"]
-            assert missing == [f"control.{site.controller.host_id}"]
-            assert any("papers of fd00::1" in line for line in site.said)
+            assert missing == [f"{node.guest.guest}.{node.guest.host_id}"]
+            assert any("papers of 127.0.0.2" in line for line in site.said)
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_starts_again_is_waited_for(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "OWN_PAUSE_S", 0.01)
+
+    async def scenario() -> None:
+        async with farm(tmp_path) as site:
+            site.accepted((await site.add_node("127.0.0.2")).guest)
+            whole, objects = await built(site, tmp_path, 1)
+            asked = asyncio.create_task(asyncio.to_thread(seal_build, [str(whole)], objects, path=site.control))
+            while not any("own papers" in line for line in site.said):
+                await asyncio.sleep(0.01)
+            # It speaks again, for another certificate than the one that the statement rests on, and then for that.
+            site.accepted(SimGuest(site.controller.guest, site.controller.address, now_s=int(site.now_s())))
+            while not any("seal.certificate" in line for line in site.said):
+                await asyncio.sleep(0.01)
+            site.accepted(site.controller)
+            found = recheck_provenance(parse_provenance_bundle(await asked), believe)
+            assert found.outcome is Outcome.PROVEN
+
+    asyncio.run(scenario())
+
+
+def test_a_build_that_no_host_speaks_for_is_not_sealed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "OWN_PAUSE_S", 0.01)
+    monkeypatch.setattr(sealing, "OWN_LIMIT_S", 0.1)
+
+    async def scenario() -> None:
+        async with farm(tmp_path) as site:
+            site.accepted((await site.add_node("127.0.0.2")).guest)
+            whole, objects = await built(site, tmp_path, 1)
+            with pytest.raises(UnreachableError) as caught:
+                await asyncio.to_thread(seal_build, [str(whole)], objects, path=site.control)
+            assert caught.value.code == "seal.refused"
+            assert "peer.unknown" in str(caught.value)
 
     asyncio.run(scenario())
 
