@@ -96,9 +96,10 @@ def _result(chosen: argparse.Namespace, addresses: Sequence[str], runner: Runner
         runner=runner,
     )
     files = [str(place / chosen.folder / name) for name in chosen.file]
+    say(f"made in {built.seconds:.2f} s")
     began_s = time.monotonic()
     bundle = seal_build(files, [str(path) for path in built.objects], path=chosen.control) if files else b""
-    say(f"made in {built.seconds:.2f} s, sealed in {time.monotonic() - began_s:.2f} s")
+    say(f"sealed in {time.monotonic() - began_s:.2f} s")
     result = result_of(files, bundle)
     print(f"vouch-build: done {len(built.objects)} {built.digest.hex()}", flush=True)
     return result
