@@ -22,7 +22,7 @@ from ansible.module_utils.vouch.notary.jobio import read_answer, read_request
 from ansible.module_utils.vouch.parse.distcc import encode_answer, encode_request
 
 from notaryparts import compile_by_hash, free_port, unlimited
-from sim.portauthority import SimAuthority, SimGuest
+from sim.portauthority import SimAuthority, SimGuest, accepted_with
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAM = "import sys; from vouch.notary.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -73,6 +73,7 @@ def test_from_a_job_to_a_bundle(tmp_path: pathlib.Path) -> None:
         for authority in authorities:
             await authority.start()
         authorities[1].peers = [node.listed(now_s)]
+        authorities[1].accepted[controller.address] = accepted_with(controller, controller, now_s)
         backend = await asyncio.start_server(compiler, "127.0.0.2", 0)
         port, node_port = free_port(), free_port("127.0.0.2")
         control = str(tmp_path / "notary.sock")
