@@ -153,6 +153,7 @@ class SimAuthority:
         guest: Whose it is.
         peers: What ``list`` answers.
         accepted: Address to what ``accepted`` answers.
+        on_ask: Called when a peer is to be judged anew.
         refusing: Address to why there is no channel to it; ``connect`` to any other succeeds.
     """
 
@@ -163,6 +164,7 @@ class SimAuthority:
         self.accepted: dict[str, Accepted] = {}
         self.refusing: dict[str, str] = {}
         self.asked: list[str] = []
+        self.on_ask: Callable[[], None] = lambda: None
         self._now_s = now_s
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -220,6 +222,9 @@ class SimAuthority:
             spki = decode_base64(request["spki"])
             assert spki is not None
             return {"endorsement": encode_base64(guest.endorse(spki, int(self._now_s())))}
+        if kind == "ask":
+            self.on_ask()
+            return {}
         if kind == "list":
             return {"peers": self.peers}
         found = self.accepted.get(request["address"])

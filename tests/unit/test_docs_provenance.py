@@ -86,7 +86,8 @@ def test_requests_of_both_sockets() -> None:
         named = set(re.findall(r"^``(\w+)`` \{", module.__doc__, re.MULTILINE))
         assert named
         if module is authority:
-            assert named == set(re.findall(r"^\| `(identity|endorse|list|accepted|connect)` \|", TEXT, re.MULTILINE))
+            told = re.findall(r"^\| `(identity|endorse|list|accepted|ask|connect)` \|", TEXT, re.MULTILINE)
+            assert named == set(told)
     assert authority.SOCKET in TEXT
 
 

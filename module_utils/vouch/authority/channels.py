@@ -25,6 +25,7 @@ from ..model.revocation import MAX_REVOCATION_BYTES, RENEWED
 from ..parse.canonical import dump_canonical
 from ..parse.fields import Fields
 from ..port.clock import Clock
+from ..port.servicemanager import WARNING
 from .host import Host, states
 from .ike import Ike, connection, connection_name
 from .judging import Judge, Judged, ms_since
@@ -35,11 +36,8 @@ from .own import Own
 from .peering import PORT, ask_ready
 from .peers import REVOKED, Action, Ask, Load, PeerTable
 
-DECISION_S = 12.0
-TICK_S = 0.5
+DECISION_S, AGAIN_S, TICK_S = 12.0, 60.0, 0.5
 MAX_SIGNATURE_BYTES = 128
-WARNING = "<4>"
-"""Before a line for the journal: its priority (sd-daemon(3)). Such lines are on a guest's console, too."""
 
 
 class Channels:
@@ -94,8 +92,7 @@ class Channels:
             Milliseconds of each step by its name.
 
         Raises:
-            UnreachableError: ``peer.own``, ``peer.many``, ``peer.not-ready`` when the peer does not accept us, and as
-                charon.
+            UnreachableError: ``peer.own``, ``peer.many``, ``peer.not-ready`` when it does not accept us, and as charon.
         """
         began, steps = time.monotonic(), dict[str, float]()
         self._steps[address] = steps
@@ -112,6 +109,11 @@ class Channels:
     async def disconnect(self, address: str) -> None:
         """End the channel to that peer; it may open another."""
         await self._do(self.table.dropped(address, self.now_s()))
+
+    async def ask_again(self, address: str) -> None:
+        """Return once a peer was asked anew, before its turn; it may stand still with its whole host for a while."""
+        await self._do(self.table.ask_now(address, self.now_s()))
+        await self._decided(address, AGAIN_S)
 
     async def judge_again(self, address: str) -> Judged:
         """Return a fresh acceptance that rests on nothing but its own evidence and papers.
@@ -386,7 +388,7 @@ class Channels:
             self._ending[peer.address] = "it ended while IKE ran"
             await self._end(peer.address)
 
-    async def _decided(self, address: str) -> None:
+    async def _decided(self, address: str, limit_s: float = DECISION_S) -> None:
         """Return when no judgement of that peer is under way, or when that takes too long."""
 
         def decided() -> bool:
@@ -394,5 +396,5 @@ class Channels:
             return peer is None or not peer.asking
 
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DECISION_S), self._changed:
+            async with asyncio.timeout(limit_s), self._changed:
                 await self._changed.wait_for(decided)

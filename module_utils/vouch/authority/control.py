@@ -26,7 +26,7 @@ from .own import MAX_KEY_BYTES
 from .peers import ACCEPTED, Peer
 
 PEER_REQUESTS = frozenset({"peer.evidence", "peer.paper", "peer.ready", "revoke"})
-PROGRAM_REQUESTS = frozenset({"connect", "disconnect", "list", "identity", "endorse", "accepted"})
+PROGRAM_REQUESTS = frozenset({"connect", "disconnect", "list", "identity", "endorse", "accepted", "ask"})
 
 
 class PeerDesk:
@@ -76,6 +76,7 @@ class ProgramDesk:
             "identity": self.identity,
             "endorse": self.endorse,
             "accepted": self.accepted,
+            "ask": self.ask,
         }
         return await acts[question.kind](question.fields)
 
@@ -99,6 +100,13 @@ class ProgramDesk:
         address = read_address(fields, "address")
         fields.done()
         await self._channels.disconnect(address)
+        return {}
+
+    async def ask(self, fields: Fields) -> Mapping[str, Any]:
+        """``ask`` {address}: judge that peer anew, before its turn; answered when that is over."""
+        address = read_address(fields, "address")
+        fields.done()
+        await self._channels.ask_again(address)
         return {}
 
     async def list_peers(self, fields: Fields) -> Mapping[str, Any]:

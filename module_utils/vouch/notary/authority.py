@@ -12,6 +12,7 @@ request                 result
                         in state ``accepted``
 ``accepted`` {address}  ``acceptance`` (``model.acceptance``), ``papers``: name to base64, ``former``: list of base64 as
                         the acceptance has their digests, ``certificate``: base64
+``ask`` {address}       nothing, once that peer was judged anew, before its turn
 ``connect`` {address}   ``up``, ``state``, ``reason``, ``expires_at``, ``steps_ms``: milliseconds of each step
 ======================  =======================================================================================
 
@@ -166,6 +167,12 @@ class AuthorityClient:
             held.done()
             fields.done()
             return Accepted(acceptance=acceptance, papers=papers, certificate=certificate, former=former)
+
+    async def ask(self, address: str) -> None:
+        """Have the guest at ``address`` judged anew, and return when that is over."""
+        fields = await self._ask("ask", limit_s=CONNECT_LIMIT_S, address=address)
+        with _answers():
+            fields.done()
 
     async def connect(self, address: str) -> Connected:
         """Return whether there is a channel to the guest at ``address`` now, and how long each step to it took."""

@@ -177,14 +177,18 @@ class Dispatcher:
     async def _work_key(self, lease: Lease, endorsement: bytes) -> tuple[Peer, VerifiedWorkKey]:
         """Return the work key, and the node as the channel certificate behind it was accepted.
 
-        A node renews its certificate while jobs run: where the endorsement is not by the one we know, the authority
-        is asked once whether it accepted another meanwhile.
+        A node renews its certificate while jobs run, and at once when its host's VM verifier started again: where the
+        endorsement is not by the one we know, the authority judges the node anew, once.
         """
         try:
             return lease.peer, self._endorsed(endorsement, lease.peer)
         except EvidenceError:
             try:
                 await self._refresh()
+                known = self._roster.peer(lease.peer.address)
+                if known is not None and known.owner == lease.peer.owner:
+                    await self._archive.ask(lease.peer.address)
+                    await self._refresh()
             except UnreachableError as error:
                 raise GoneError(str(error)) from None
             peer = self._roster.peer(lease.peer.address)

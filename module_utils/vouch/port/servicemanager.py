@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a service tells systemd about itself (sd_notify(3))."""
+"""What a service tells systemd about itself (sd_notify(3)), and how it marks a line for the journal (sd-daemon(3))."""
 
 from __future__ import annotations
 
 import os
 import socket
+
+WARNING = "<4>"
+"""Before a line on standard error. What is as urgent is on a guest's console, too."""
 
 
 def notify(state: str) -> None:

@@ -62,6 +62,16 @@ def ended(guest: LabGuest, within_s: float) -> float:
     return guest.wait_for(lambda: not guest.channels(), within_s)
 
 
+def test_a_peer_is_judged_anew_for_a_program_that_asks(two: Lab) -> None:
+    connected(two)
+    two.a.wait_for(lambda: two.a.peer(two.b.address)["accepted_at"] < int(time.time()))
+    before = two.a.peer(two.b.address)
+    assert two.a.ask("ask", address=two.b.address) == {}
+    after = two.a.peer(two.b.address)
+    assert (after["state"], after["certificate"]) == ("accepted", before["certificate"])
+    assert after["accepted_at"] > before["accepted_at"]
+
+
 def test_both_judge_each_other_and_a_channel_carries_their_traffic(two: Lab) -> None:
     outcome = two.a.ask("connect", address=two.b.address)
     assert (outcome["up"], outcome["state"], outcome["reason"]) == (True, "accepted", "")

@@ -233,6 +233,27 @@ def test_a_certificate_that_is_renewed_between_jobs(tmp_path: pathlib.Path) -> N
     asyncio.run(scenario())
 
 
+def test_a_certificate_that_nobody_has_accepted_yet(tmp_path: pathlib.Path) -> None:
+    """The node is judged anew before its turn, instead of being taken for a liar."""
+
+    async def scenario() -> None:
+        async with farm(tmp_path, wait_limit_s=0.1, watch=False) as site:
+            node = await site.add_node("127.0.0.2")
+            assert (await site.job(b"x")).status == 0
+            node.guest.renew(int(site.now_s()))
+            await node.keeper.refresh()
+
+            def judged() -> None:
+                site.authority.peers = [node.guest.listed(int(site.now_s()))]
+
+            site.authority.on_ask = judged
+            assert (await site.job(b"y")).status == 0
+            assert site.authority.asked.count("ask") == 1
+            assert len(node.compiled) == 2
+
+    asyncio.run(scenario())
+
+
 # --- clients --------------------------------------------------------------------------------------------------------
 
 
