@@ -24,6 +24,7 @@ from typing import Any
 from ..check.provenance import VerifiedJob, VerifiedWorkKey, check_answer, verify_job, verify_work_key
 from ..errors import EvidenceError, ParseError, UnreachableError
 from ..parse.distcc import NONCE_BYTES, DistccAnswer, DistccRequest, encode_answer, encode_request
+from ..port.servicemanager import WARNING
 from .authority import AuthorityClient, Peer
 from .jobio import Budget, BusyError, GoneError, connected, read_answer, read_request, send, unless_gone
 from .journal import Entry, Journal
@@ -32,8 +33,10 @@ from .roster import Lease, RevokedError, Roster
 NODE_PORT = 3632
 POLL_S = 0.5
 TRIES = 3
-WAIT_LIMIT_S = 60.0
-"""For a free slot; without any node, the client waits as long."""
+WAIT_LIMIT_S = 300.0
+"""For a free slot; without any node, the client waits as long. A host whose VM verifier starts again looks at all of
+its guests before one of them goes on.
+"""
 
 JOB_LIMIT_S = 900.0
 MAX_CONNECTIONS = 256
@@ -136,12 +139,13 @@ class Dispatcher:
             except (GoneError, TimeoutError) as error:
                 why = f"{lease.peer.address} was lost: {str(error) or type(error).__name__}"
                 await self._roster.distrust(lease, false=False)
+                self._background(self._judge_anew(lease.peer.address))
             except (ParseError, EvidenceError) as error:
                 why = f"{lease.peer.address} is not believed: {error}"
                 await self._roster.distrust(lease, false=True)
             finally:
                 await self._roster.release(lease)
-            self._say(f"job: {why}")
+            self._say(f"{WARNING}job: {why}")
         return DistccAnswer(status=NO_HOSTS << 8, stderr=f"vouch: {why}\n".encode(), stdout=b"", object=b"")
 
     async def _attempt(self, request: DistccRequest, lease: Lease) -> DistccAnswer:
@@ -228,9 +232,19 @@ class Dispatcher:
         """Ask in the background by what a node was accepted: for bundles, no job waits for it."""
         if peer.owner.certificate not in self._asked:
             self._asked.add(peer.owner.certificate)
-            task = asyncio.create_task(self._fetch_accepted(peer))
-            self._fetching.add(task)
-            task.add_done_callback(self._fetching.discard)
+            self._background(self._fetch_accepted(peer))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._fetching.add(task)
+        task.add_done_callback(self._fetching.discard)
+
+    async def _judge_anew(self, address: str) -> None:
+        """Have a lost node judged before its turn: it may have stood still for a while, and be as good as before."""
+        try:
+            await self._archive.ask(address)
+        except UnreachableError as error:
+            self._say(f"{address} is not judged anew: {error}")
 
     async def _fetch_accepted(self, peer: Peer) -> None:
         try:

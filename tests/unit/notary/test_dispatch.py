@@ -254,6 +254,20 @@ def test_a_certificate_that_nobody_has_accepted_yet(tmp_path: pathlib.Path) -> N
     asyncio.run(scenario())
 
 
+def test_a_lost_node_is_judged_before_its_turn(tmp_path: pathlib.Path) -> None:
+    async def scenario() -> None:
+        async with farm(tmp_path) as site:
+            asked = asyncio.Event()
+            site.authority.on_ask = asked.set
+            await site.add_node("127.0.0.2", backend=("127.0.0.2", 1))
+            await site.add_node("127.0.0.3")
+            assert (await site.job(b"x")).status == 0
+            assert any("127.0.0.2 was lost" in line for line in site.said)
+            await asyncio.wait_for(asked.wait(), 10)
+
+    asyncio.run(scenario())
+
+
 # --- clients --------------------------------------------------------------------------------------------------------
 
 
