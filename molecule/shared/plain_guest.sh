@@ -8,6 +8,8 @@ $b mount -t proc proc /proc
 $b mount -t sysfs sysfs /sys
 exec < /dev/hvc0 > /dev/hvc0 2>&1
 host=fe80::fcff:ffff:feff:ffff
+# In the order of the guest's own first program: one needs what another brings.
+for module in $($b cat /etc/modules); do $b modprobe "$module"; done
 while [ ! -e /sys/class/net/eth0 ] || [ ! -b /dev/xvda ]; do
     $b modprobe -a -q -b $($b cat /sys/bus/*/devices/*/modalias | $b sort -u)
     $b usleep 100000

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A controller with all of it off: make and distcc, straight to the nodes, once a line is typed.
 # shellcheck shell=sh disable=SC2154  # b and address are of molecule/shared/plain_guest.sh
-$b modprobe -a erofs
 address @OWN@
 $b mount -t erofs -o ro /dev/xvda /root
 $b mount -t devtmpfs dev /root/dev

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A node with all of it off: the same compiler by the same distccd, as a program of a kernel without SELinux.
 # shellcheck shell=sh disable=SC2154  # b and address are of molecule/shared/plain_guest.sh
-$b modprobe -a erofs
 address @OWN@
 $b mount -t erofs -o ro /dev/xvda /root
 $b mount -t devtmpfs dev /root/dev
