@@ -197,7 +197,8 @@ class XenHost:
         finally:
             guest.close()
             left = self.run(REMOVE.format(name=shlex.quote(domain.name), image=shlex.quote(domain.image)))
-        if domain.name in left or domain.image in left:
+        # Words, since one domain's name may begin with another's.
+        if {domain.name, domain.image} & set(left.split()):
             raise GuestError(f"{domain.name} left something behind in dom0:\n{left}")
 
 
