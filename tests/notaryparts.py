@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ansible.module_utils.vouch.model.digest import sha256
-from ansible.module_utils.vouch.notary.authority import AuthorityClient
+from ansible.module_utils.vouch.notary.authority import AuthorityClient, Bell
 from ansible.module_utils.vouch.notary.control import Control
 from ansible.module_utils.vouch.notary.dispatch import Dispatcher
 from ansible.module_utils.vouch.notary.jobio import Budget, Share, read_answer, read_request
@@ -117,7 +117,7 @@ class Farm:
         self._close_at_end(await asyncio.start_server(self.dispatcher.serve, "127.0.0.1", self.port))
         self._close_at_end(await asyncio.start_unix_server(control.serve, self.control))
         if watch:
-            task = asyncio.create_task(self.dispatcher.watch_nodes())
+            task = asyncio.create_task(self.dispatcher.watch_nodes(Bell(self.authority.path)))
             self.closing.callback(task.cancel)
 
     async def add_node(

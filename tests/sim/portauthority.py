@@ -25,6 +25,7 @@ from ansible.module_utils.vouch.parse.frame import MAX_REQUEST_BYTES, MAX_RESPON
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+LOOK_S = 0.02
 HOST_ID = "11111111-2222-4333-8444-555555555555"
 
 
@@ -166,6 +167,7 @@ class SimAuthority:
         self.asked: list[str] = []
         self.on_ask: Callable[[], None] = lambda: None
         self._now_s = now_s
+        self._said, self._changes = "", 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -187,11 +189,24 @@ class SimAuthority:
             while data := await reader.read(65536):
                 frames.feed(data)
                 while (body := frames.next_body()) is not None:
+                    await self._changed(load_canonical(body, limit_bytes=MAX_REQUEST_BYTES))
                     writer.write(encode_frame(self._answer(body), limit_bytes=MAX_RESPONSE_BYTES))
                     await writer.drain()
         finally:
             self._writers.discard(writer)
             writer.close()
+
+    async def _changed(self, request: dict[str, Any]) -> None:
+        """Wait until ``changed`` is to be answered; a test changes things without telling."""
+        while request["request"] == "changed" and request["count"] == self._count():
+            await asyncio.sleep(LOOK_S)
+
+    def _count(self) -> int:
+        """Return another number whenever ``identity`` or ``list`` say something else."""
+        said = repr((self.guest.certificate, self.guest.evidence, self.peers))
+        if said != self._said:
+            self._said, self._changes = said, self._changes + 1
+        return self._changes
 
     def _answer(self, body: bytes) -> bytes:
         request = load_canonical(body, limit_bytes=MAX_REQUEST_BYTES)
@@ -225,6 +240,8 @@ class SimAuthority:
         if kind == "ask":
             self.on_ask()
             return {}
+        if kind == "changed":
+            return {"count": self._count()}
         if kind == "list":
             return {"peers": self.peers}
         found = self.accepted.get(request["address"])

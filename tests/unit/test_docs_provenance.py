@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.appraise.provenance import recheck_provenance
+from ansible.module_utils.vouch.authority.control import HOLD_S
 from ansible.module_utils.vouch.notary import authority, control, dispatch
 from ansible.module_utils.vouch.notary.__main__ import MEMORY_MIB, _parser
 from ansible.module_utils.vouch.parse import distcc
@@ -76,7 +77,8 @@ def test_numbers_of_the_text() -> None:
     assert f"exit code {dispatch.NO_HOSTS}" in TEXT
     assert dispatch.TRIES == 3
     assert f"{dispatch.JOB_LIMIT_S / 60:.0f} minutes" in TEXT
-    assert dispatch.POLL_S == 0.5
+    assert f"after {HOLD_S:.0f} s the same" in TEXT
+    assert f"more than {authority.ANSWER_LIMIT_S:.0f} s" in TEXT
     assert f"{MEMORY_MIB} MiB at most" in TEXT
 
 
@@ -86,7 +88,7 @@ def test_requests_of_both_sockets() -> None:
         named = set(re.findall(r"^``(\w+)`` \{", module.__doc__, re.MULTILINE))
         assert named
         if module is authority:
-            told = re.findall(r"^\| `(identity|endorse|list|accepted|ask|connect)` \|", TEXT, re.MULTILINE)
+            told = re.findall(r"^\| `(identity|endorse|changed|list|accepted|ask|connect)` \|", TEXT, re.MULTILINE)
             assert named == set(told)
     assert authority.SOCKET in TEXT
 

@@ -10,7 +10,6 @@ Source: docs/channels.md.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
@@ -26,6 +25,7 @@ from ..parse.canonical import dump_canonical
 from ..parse.fields import Fields
 from ..port.clock import Clock
 from ..port.servicemanager import WARNING
+from .changes import Changes
 from .host import Host, states
 from .ike import Ike, connection, connection_name
 from .judging import Judge, Judged, ms_since
@@ -67,6 +67,7 @@ class Channels:
         self.own, self._host, self._ike = own, host, ike
         self._clock, self._report, self._ttl_s, self._peer_port = clock, report, ttl_s, peer_port
         self.table = PeerTable(own.papers.address, ttl_s=ttl_s)
+        self.changes = Changes()
         self.last_evidence = b""  # SHA-256 of what went to a peer last
         self._judge = Judge(lambda: self.own, clock, ttl_s=ttl_s, port=peer_port)
         self._credentials: dict[str, bytes] = {}
@@ -74,7 +75,6 @@ class Channels:
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._renewing = asyncio.Lock()
-        self._changed = asyncio.Condition()
         self._answering: set[str] = set()
         self._ending: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,6 +172,7 @@ class Channels:
             if not states(evidence, self.own):
                 raise UnreachableError("the host does not state our certificate", code="authority.unstated")
         self.last_evidence = sha256(dump_canonical(evidence))
+        await self.changes.tell()
         return evidence
 
     async def answer_ready(self, address: str, fields: Fields) -> dict[str, Any]:
@@ -226,7 +227,8 @@ class Channels:
             if self._broken is not None:
                 raise self._broken
             now_s = self.now_s()
-            await self._do(self.table.tick(now_s))
+            if due := self.table.tick(now_s):
+                await self._do(due)
             if not any(peer.asking for peer in self.table):
                 self._early.clear()
             for locks in (self._loading, self._opening):
@@ -257,11 +259,12 @@ class Channels:
             own = await self._host.certified(before.key, now_s=int(self.now_s()))
             await self._tell_charon(own)
             self.own = own
+            await self.changes.tell()
             await self._load_accepted()
 
     async def _tend_charon(self) -> None:
         """Where charon started anew: begin anew with it."""
-        if await asyncio.to_thread(self._ike.started_anew):
+        if self._ike.started_anew():
             self._report("charon started anew")
             async with self._renewing:
                 await asyncio.to_thread(self._ike.forget_all)
@@ -291,8 +294,7 @@ class Channels:
             else:
                 self._ending[action.address] = action.reason
                 await self._end(action.address)
-        async with self._changed:
-            self._changed.notify_all()
+        await self.changes.tell()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -395,6 +397,4 @@ class Channels:
             peer = self.table.find(address)
             return peer is None or not peer.asking
 
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(limit_s), self._changed:
-                await self._changed.wait_for(decided)
+        await self.changes.until(decided, limit_s)

@@ -26,7 +26,10 @@ from .own import MAX_KEY_BYTES
 from .peers import ACCEPTED, Peer
 
 PEER_REQUESTS = frozenset({"peer.evidence", "peer.paper", "peer.ready", "revoke"})
-PROGRAM_REQUESTS = frozenset({"connect", "disconnect", "list", "identity", "endorse", "accepted", "ask"})
+PROGRAM_REQUESTS = frozenset({"connect", "disconnect", "list", "identity", "changed", "endorse", "accepted", "ask"})
+
+HOLD_S = 5.0
+"""How long ``changed`` waits for a change: who asks takes a longer silence for a port authority that hangs."""
 
 
 class PeerDesk:
@@ -74,6 +77,7 @@ class ProgramDesk:
             "disconnect": self.disconnect,
             "list": self.list_peers,
             "identity": self.identity,
+            "changed": self.changed,
             "endorse": self.endorse,
             "accepted": self.accepted,
             "ask": self.ask,
@@ -127,6 +131,17 @@ class ProgramDesk:
             "certificate": encode_base64(own.certificate),
             "evidence": self._channels.last_evidence.hex(),
         }
+
+    async def changed(self, fields: Fields) -> Mapping[str, Any]:
+        """``changed`` {count}: answered once another count counts than that; after ``HOLD_S`` even so.
+
+        A change is one of what ``list`` and ``identity`` answer, or may be one.
+        """
+        known = fields.integer("count")
+        fields.done()
+        changes = self._channels.changes
+        await changes.until(lambda: changes.count != known, HOLD_S)
+        return {"count": changes.count}
 
     async def endorse(self, fields: Fields) -> Mapping[str, Any]:
         """``endorse`` {spki}: the channel key's word that this work key is of the same guest."""

@@ -77,7 +77,7 @@ def connection_name(address: str) -> str:
 
 
 class Ike:
-    """charon, as the authority uses it. Every call blocks, and may be made from any thread.
+    """charon, as the authority uses it. Every call but ``started_anew`` blocks, and may be made from any thread.
 
     Args:
         path: Its socket.
@@ -112,10 +112,10 @@ class Ike:
     def started_anew(self) -> bool:
         """Say whether charon went away since ``forget_all``, and is back: then it knows nothing of us.
 
-        One connection is kept for nothing else; when charon goes, it breaks.
+        One connection is kept for nothing else; when charon goes, it breaks. Does not block, and asks charon nothing.
         """
         try:
-            self._watch.ask("version")
+            self._watch.check()
         except UnreachableError as error:
             self._gone = self._gone or error.code in ("vici.lost", "vici.connect")
             raise

@@ -20,7 +20,7 @@ from ..errors import UnreachableError, VouchError
 from ..port.files import PUBLIC_MODE, write_atomic
 from ..port.servicemanager import notify
 from .authority import SOCKET as AUTHORITY_SOCKET
-from .authority import AuthorityClient
+from .authority import AuthorityClient, Bell
 from .buildseal import seal_build
 from .compilers import PATTERNS, measure_compilers
 from .control import SOCKET as CONTROL_SOCKET
@@ -108,7 +108,7 @@ async def _node(chosen: argparse.Namespace) -> None:
     server = await asyncio.start_server(notary.serve, sock=_listen(chosen.listen, chosen.port))
     say(f"node: work key {signer.public.keyid}")
     notify("READY=1")
-    await _until_stopped(keeper.keep(), server)
+    await _until_stopped(keeper.keep(Bell(chosen.authority)), server)
 
 
 async def _dispatch(chosen: argparse.Namespace) -> None:
@@ -132,7 +132,7 @@ async def _dispatch(chosen: argparse.Namespace) -> None:
     builds = await asyncio.start_unix_server(control.serve, sock=_listen_unix(chosen.control))
     say(f"dispatcher: work key {signer.public.keyid}")
     notify("READY=1")
-    await _until_stopped(dispatcher.watch_nodes(), jobs, builds)
+    await _until_stopped(dispatcher.watch_nodes(Bell(chosen.authority)), jobs, builds)
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None], *servers: asyncio.Server) -> None:

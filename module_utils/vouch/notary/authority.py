@@ -7,6 +7,8 @@ request                 result
 ``identity`` {}         ``host_id``, ``guest``, ``address``, ``package``, ``verity_root``, ``certificate`` (DER,
                         base64), ``evidence`` (SHA-256 of the latest that went to a peer, or empty)
 ``endorse`` {spki}      ``endorsement``: signed by the channel key, base64
+``changed`` {count}     ``count``, once it is another than the one given, or after some seconds: ``identity``
+                        and ``list`` may be something else now
 ``list`` {}             ``peers``: list of ``address``, ``host_id``, ``guest``, ``state``, ``reason``, ``accepted_at``,
                         ``expires_at``, ``certificate`` (DER, base64), ``package``; the last four zero or empty but
                         in state ``accepted``
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -139,6 +142,14 @@ class AuthorityClient:
             fields.done()
         return found
 
+    async def changed(self, count: int) -> int:
+        """Return the authority's count of changes, once it is another than ``count``, or after some seconds."""
+        fields = await self._ask("changed", count=count)
+        with _answers():
+            now = fields.integer("count")
+            fields.done()
+        return now
+
     async def endorse(self, spki: bytes) -> bytes:
         """Return the signed endorsement of a work key."""
         fields = await self._ask("endorse", spki=encode_base64(spki))
@@ -229,6 +240,31 @@ class AuthorityClient:
         return body
 
 
+class Bell:
+    """Rings when the authority's answers may be others than before; has a connection of its own, which waits.
+
+    Args:
+        path: As ``AuthorityClient``.
+    """
+
+    def __init__(self, path: str = SOCKET) -> None:
+        self._client, self._count = AuthorityClient(path), 0
+
+    async def rings(self) -> None:
+        """Return once something may have changed since the last time; the first time at once.
+
+        Raises:
+            UnreachableError: as ``AuthorityClient``.
+        """
+        known = self._count
+        while self._count == known:
+            self._count = await self._client.changed(known)
+
+    def forget(self) -> None:
+        """Ring at once the next time: the asker could not learn what changed."""
+        self._count = 0
+
+
 def _release(item: Any) -> bytes:
     return Fields({"release": item}, "former").blob("release", limit_bytes=MAX_ENVELOPE_BYTES)
 
@@ -258,7 +294,7 @@ def _peer(fields: Fields) -> Peer | None:
     fields.done()
     if state != ACCEPTED:
         return None
-    owner = ChannelOwner.from_der(certificate)
+    owner = _owner(certificate)
     if (owner.host_id, owner.guest) != (host_id, guest) or not package:
         raise fields.fail("certificate", "is of another guest, or the package is missing")
     return Peer(
@@ -269,6 +305,11 @@ def _peer(fields: Fields) -> Peer | None:
         accepted_at_s=accepted_at_s,
         expires_at_s=expires_at_s,
     )
+
+
+@functools.lru_cache(maxsize=MAX_PEERS)
+def _owner(certificate: bytes) -> ChannelOwner:
+    return ChannelOwner.from_der(certificate)
 
 
 @contextlib.contextmanager

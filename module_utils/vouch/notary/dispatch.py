@@ -25,13 +25,13 @@ from ..check.provenance import VerifiedJob, VerifiedWorkKey, check_answer, verif
 from ..errors import EvidenceError, ParseError, UnreachableError
 from ..parse.distcc import NONCE_BYTES, DistccAnswer, DistccRequest, encode_answer, encode_request
 from ..port.servicemanager import WARNING
-from .authority import AuthorityClient, Peer
+from .authority import AuthorityClient, Bell, Peer
 from .jobio import Budget, BusyError, GoneError, connected, read_answer, read_request, send, unless_gone
 from .journal import Entry, Journal
 from .roster import Lease, RevokedError, Roster
 
 NODE_PORT = 3632
-POLL_S = 0.5
+PAUSE_S = 0.5
 TRIES = 3
 WAIT_LIMIT_S = 300.0
 """For a free slot; without any node, the client waits as long. A host whose VM verifier starts again looks at all of
@@ -109,19 +109,24 @@ class Dispatcher:
             self._open -= 1
             writer.close()
 
-    async def watch_nodes(self) -> None:
-        """Follow what the authority says of the nodes, for ever. When it says nothing, no node counts."""
+    async def watch_nodes(self, bell: Bell) -> None:
+        """Follow what the authority says of the nodes, for ever: ``bell`` tells when it may be something else.
+
+        When it says nothing, no node counts.
+        """
         told = ""
         while True:
             try:
+                await bell.rings()
                 await self._refresh()
                 told = ""
             except UnreachableError as error:
+                bell.forget()
                 await self._roster.update(())
                 if str(error) != told:
                     told = str(error)
                     self._say(f"nodes: {error}")
-            await asyncio.sleep(POLL_S)
+                await asyncio.sleep(PAUSE_S)
 
     async def dispatch(self, request: DistccRequest) -> DistccAnswer:
         """Return the answer of a node that proved it; or one that says that no node did."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from ..errors import UnreachableError
 from ..model.digest import sha256
 from ..model.provenance import Builder, Run
-from .authority import AuthorityClient, GuestIdentity
+from .authority import AuthorityClient, Bell, GuestIdentity
 from .signer import WorkSigner
 
-POLL_S = 2.0
+PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +73,16 @@ class StandingKeeper:
         self.standing = Standing(identity=identity, endorsement=endorsement)
         return self.standing
 
-    async def keep(self) -> None:
-        """Refresh for ever; what goes wrong is told once, and tried again."""
+    async def keep(self, bell: Bell) -> None:
+        """Refresh for ever, whenever ``bell`` rings; what goes wrong is told once, and tried again."""
         while True:
             try:
+                await bell.rings()
                 await self.refresh()
                 self._told = ""
             except UnreachableError as error:
                 if str(error) != self._told:
                     self._told = str(error)
                     self._say(f"standing: {error}")
-            await asyncio.sleep(POLL_S)
+                bell.forget()
+                await asyncio.sleep(PAUSE_S)

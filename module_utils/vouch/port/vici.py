@@ -100,6 +100,26 @@ class Vici:
             self._socket.close()
             self._socket = None
 
+    def check(self) -> None:
+        """Return when charon still holds this connection, or takes another; costs it nothing.
+
+        Raises:
+            UnreachableError: ``vici.lost``, ``vici.connect``.
+        """
+        stream = self._connected(time.monotonic() + self._timeout_s)
+        try:
+            stream.settimeout(0)
+            # Between two commands charon sends nothing, so there is nothing to read but the end.
+            if stream.recv(1, socket.MSG_PEEK):
+                return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close()
+            raise UnreachableError(f"the connection to charon broke: {error.strerror}", code="vici.lost") from None
+        self.close()
+        raise UnreachableError("charon closed the connection", code="vici.lost")
+
     def ask(
         self,
         command: str,

@@ -72,6 +72,25 @@ def test_a_peer_is_judged_anew_for_a_program_that_asks(two: Lab) -> None:
     assert after["accepted_at"] > before["accepted_at"]
 
 
+def test_programs_are_told_what_changes(two: Lab) -> None:
+    known = two.a.ask("changed", count=0)["count"]
+    assert known > 0
+    connected(two)
+    accepted = two.a.ask("changed", count=known)["count"]
+    assert accepted != known
+    two.port.revoke("g2")
+    ended(two.a, AT_ONCE_S)
+    assert two.a.ask("changed", count=accepted)["count"] != accepted
+    assert two.a.peer(two.b.address)["reason"] == "peer.revoked"
+    # A peer that is judged once more has another expiry, if nothing else.
+    two.b.stop()
+    two.b.start()
+    connected(two)
+    known = two.a.ask("changed", count=0)["count"]
+    two.a.ask("ask", address=two.b.address)
+    assert two.a.ask("changed", count=known)["count"] != known
+
+
 def test_both_judge_each_other_and_a_channel_carries_their_traffic(two: Lab) -> None:
     outcome = two.a.ask("connect", address=two.b.address)
     assert (outcome["up"], outcome["state"], outcome["reason"]) == (True, "accepted", "")

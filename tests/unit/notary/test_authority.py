@@ -6,14 +6,14 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 from ansible.module_utils.vouch.check.provenance import verify_work_key
 from ansible.module_utils.vouch.errors import UnreachableError
 from ansible.module_utils.vouch.notary import authority as module
-from ansible.module_utils.vouch.notary.authority import AuthorityClient
+from ansible.module_utils.vouch.notary.authority import AuthorityClient, Bell
 from ansible.module_utils.vouch.notary.signer import WorkSigner
 from ansible.module_utils.vouch.parse.canonical import dump_canonical
 from ansible.module_utils.vouch.parse.fields import encode_base64
@@ -43,7 +43,7 @@ def with_authority(
     asyncio.run(run())
 
 
-async def refused(call: Coroutine[Any, Any, Any]) -> str:
+async def refused(call: Awaitable[Any]) -> str:
     """Return the code with which a request fails."""
     with pytest.raises(UnreachableError) as caught:
         await call
@@ -71,6 +71,27 @@ def test_all_requests(tmp_path: pathlib.Path) -> None:
         assert (await client.connect("fd00::9")).reason == "refused peer.host"
         # An error answer leaves the connection as it is.
         assert len(await client.peers()) == 1
+
+    with_authority(tmp_path, scenario)
+
+
+def test_the_bell_rings_once_for_each_change(tmp_path: pathlib.Path) -> None:
+    async def scenario(_: AuthorityClient, authority: SimAuthority) -> None:
+        bell = Bell(authority.path)
+        # Nothing is known yet.
+        await bell.rings()
+        for change in ([PEER.listed(NOW_S)], []):
+            waiting = asyncio.create_task(bell.rings())
+            await asyncio.sleep(0.1)
+            assert not waiting.done()
+            authority.peers = change
+            await asyncio.wait_for(waiting, 5)
+        bell.forget()
+        await bell.rings()
+        waiting = asyncio.create_task(bell.rings())
+        await asyncio.sleep(0.1)
+        authority.stop()
+        assert await refused(waiting) == "authority.unreachable"
 
     with_authority(tmp_path, scenario)
 

@@ -61,6 +61,8 @@ def test_what_a_real_charon_does_not_have(charon: Charon) -> None:
                 vici.ask(command, event=event)
             assert caught.value.code == "vici.unknown"
         assert vici.ask("version").message
+        vici.check()
+        assert vici.ask("version").message
 
 
 def test_no_charon(tmp_path: pathlib.Path) -> None:
@@ -114,6 +116,32 @@ def test_who_is_silent_is_left_in_time(tmp_path: pathlib.Path) -> None:
         with pytest.raises(UnreachableError) as caught:
             Vici(path, timeout_s=0.1).ask("version")
     assert caught.value.code == "vici.timeout"
+
+
+def test_a_connection_that_is_held_breaks_with_charon(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "charon.vici")
+    with Vici(path) as vici:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+            server.listen()
+            vici.check()
+            held, _ = server.accept()
+            for _ in range(3):
+                vici.check()
+            server.setblocking(False)
+            # The same connection, on which nothing is asked.
+            with pytest.raises(BlockingIOError):
+                server.accept()
+            with held:
+                held.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    held.recv(1)
+        codes = []
+        for _ in range(2):
+            with pytest.raises(UnreachableError) as caught:
+                vici.check()
+            codes.append(caught.value.code)
+    assert codes == ["vici.lost", "vici.connect"]
 
 
 def test_a_packet_without_its_name() -> None:
