@@ -9,6 +9,7 @@ of all of them follows from that statement, too.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from ..model.digest import sha256
 
 def objects_below(folder: Path) -> tuple[Path, ...]:
     """Return the object files below a folder, ascending by path."""
-    return tuple(sorted(folder.rglob("*.o")))
+    found = (Path(root, name) for root, _, names in os.walk(folder) for name in names if name.endswith(".o"))
+    return tuple(sorted(found))
 
 
 def objects_digest(objects: Iterable[Path]) -> bytes:

@@ -48,7 +48,7 @@ BUILD_LIMIT_S = 6 * 3600.0
 PAUSE_S = 2.0
 """Between two attempts at one node."""
 
-PROGRESS_S = 10.0
+PROGRESS_S = 30.0
 
 Say = Callable[[str], None]
 
