@@ -78,7 +78,8 @@ def test_numbers_of_the_text() -> None:
     assert dispatch.TRIES == 3
     assert f"{dispatch.JOB_LIMIT_S / 60:.0f} minutes" in TEXT
     assert f"after {HOLD_S:.0f} s the same" in TEXT
-    assert f"more than {authority.ANSWER_LIMIT_S:.0f} s" in TEXT
+    assert f"After {authority.CHANGED_LIMIT_S:.0f} s of silence" in TEXT
+    assert authority.CHANGED_LIMIT_S > HOLD_S + 1
     assert f"{MEMORY_MIB} MiB at most" in TEXT
 
 

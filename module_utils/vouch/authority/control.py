@@ -28,7 +28,7 @@ from .peers import ACCEPTED, Peer
 PEER_REQUESTS = frozenset({"peer.evidence", "peer.paper", "peer.ready", "revoke"})
 PROGRAM_REQUESTS = frozenset({"connect", "disconnect", "list", "identity", "changed", "endorse", "accepted", "ask"})
 
-HOLD_S = 5.0
+HOLD_S = 3.0
 """How long ``changed`` waits for a change: who asks takes a longer silence for a port authority that hangs."""
 
 

@@ -47,6 +47,9 @@ from ..parse.provenancebundle import PAPERS as PAPER_FOLDER
 
 SOCKET = "/run/vouch/authority.sock"
 ANSWER_LIMIT_S = 10.0
+CHANGED_LIMIT_S = 5.0
+"""For ``changed``, which the authority holds for 3 s at most."""
+
 CONNECT_LIMIT_S = 120.0
 """For evidence of both sides, what is judged, and IKE."""
 
@@ -144,7 +147,7 @@ class AuthorityClient:
 
     async def changed(self, count: int) -> int:
         """Return the authority's count of changes, once it is another than ``count``, or after some seconds."""
-        fields = await self._ask("changed", count=count)
+        fields = await self._ask("changed", limit_s=CHANGED_LIMIT_S, count=count)
         with _answers():
             now = fields.integer("count")
             fields.done()
@@ -258,7 +261,13 @@ class Bell:
         """
         known = self._count
         while self._count == known:
-            self._count = await self._client.changed(known)
+            try:
+                self._count = await self._client.changed(known)
+            except UnreachableError:
+                # A guest that stands still, with all its programs, hears nothing in time either: who is asked anew
+                # answers at once, or is gone.
+                self._count = await self._client.changed(0)
+                return
 
     def forget(self) -> None:
         """Ring at once the next time: the asker could not learn what changed."""

@@ -96,6 +96,20 @@ def test_the_bell_rings_once_for_each_change(tmp_path: pathlib.Path) -> None:
     with_authority(tmp_path, scenario)
 
 
+def test_who_heard_nothing_in_time_asks_anew(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a guest that stood still: that is no reason to believe that the authority is gone."""
+    monkeypatch.setattr(module, "CHANGED_LIMIT_S", 0.2)
+
+    async def scenario(_: AuthorityClient, authority: SimAuthority) -> None:
+        bell = Bell(authority.path)
+        await bell.rings()
+        await asyncio.wait_for(bell.rings(), 5)
+        # Of three, the one in the middle was never answered.
+        assert authority.asked == ["changed"] * 2
+
+    with_authority(tmp_path, scenario)
+
+
 def test_former_releases_of_the_peers_host(tmp_path: pathlib.Path) -> None:
     async def scenario(client: AuthorityClient, authority: SimAuthority) -> None:
         good = accepted_with(PEER, GUEST, NOW_S, former=(b"first", b"second"))
