@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from .harness import ROOT, Measured, at_most, row
+from .harness import ROOT, Measured, NotMeasuredError, at_most, row
 
 if TYPE_CHECKING:
     from verified_host import VerifiedHost
@@ -41,7 +41,7 @@ CONTROLLER_IMAGE, NODE_IMAGE = "distcc_controller-debug", "distcc_node-debug"
 KIND = "pvh"
 VERIFIER = "vouch-verifier.service"
 PAIRS = int(os.environ.get("VOUCH_BENCH_PAIRS", "5"))
-UNWATCHED_PAIRS = max(1, PAIRS // 2)
+UNWATCHED_PAIRS = int(os.environ.get("VOUCH_BENCH_UNWATCHED", PAIRS // 2))
 PLAYBOOK_LIMIT_S = 3600
 BUILD_LIMIT_S = 1800
 READY_LIMIT_S = 300
@@ -260,7 +260,7 @@ def measured_builds() -> Seconds:
             seconds.sealed.append(sealed)
             seconds = seconds._replace(objects=built)
             times = {"turn": turn, "off": off, "on": on, "sealed": sealed}
-            if turn <= UNWATCHED_PAIRS:
+            if turn > PAIRS - UNWATCHED_PAIRS:
                 unwatched, unwatched_sealed, _ = attested_build(host, watched=False)
                 seconds.unwatched.append(unwatched + unwatched_sealed)
                 times["unwatched"] = unwatched
@@ -282,8 +282,13 @@ def start_plain_nodes(farm: Farm, stack: contextlib.ExitStack) -> dict[str, str]
 
 
 def of_pairs(values: Sequence[float], baselines: Sequence[float]) -> float:
-    """Return the median of the ratios of as many turns as both have."""
-    return statistics.median(value / baseline for value, baseline in zip(values, baselines, strict=False))
+    """Return the median of the ratios of the last turns, as many as both have."""
+    count = min(len(values), len(baselines))
+    if not count:
+        raise NotMeasuredError("no such build was asked for")
+    return statistics.median(
+        value / baseline for value, baseline in zip(values[-count:], baselines[-count:], strict=True)
+    )
 
 
 def spread(seconds: Sequence[float]) -> str:
