@@ -203,7 +203,7 @@ def attested_build(farm: Farm, *, watched: bool) -> tuple[float, float, int]:
 
 def said_within(dom0: XenHost, log: str, text: str, limit_s: int) -> str:
     """Return what a console shows once ``text`` is there. dom0 waits, since each question costs it some time."""
-    wait = f"until grep -q {shlex.quote(text)} {log}; do sleep 2; done"
+    wait = f"until grep -q {shlex.quote(text)} {log}; do sleep 10; done"
     dom0.run(f"timeout {limit_s} sh -c {shlex.quote(wait)} || :; sleep 2", timeout_s=limit_s + 60)
     said = dom0.run(f"cat {log}")
     if text not in said:

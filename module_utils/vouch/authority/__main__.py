@@ -31,7 +31,7 @@ from . import host, peering
 from .channels import Channels
 from .control import PEER_REQUESTS, PROGRAM_REQUESTS, PeerDesk, ProgramDesk
 from .host import Host
-from .ike import Ike
+from .ike import DEAD_PEER_S, Ike
 from .own import ChannelKey, Own
 from .server import PEERS, PROGRAMS, Server
 
@@ -64,6 +64,9 @@ def read_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--vici", default=SOCKET, help="socket of charon (default: %(default)s)")
     parser.add_argument("--control", default=CONTROL, help="our own socket (default: %(default)s)")
     parser.add_argument("--tunnel", action="store_true", help="for a kernel without ESP: charon's kernel-libipsec")
+    parser.add_argument(
+        "--silence", type=int, default=DEAD_PEER_S, help="seconds until a silent peer is asked (default: %(default)s)"
+    )
     parser.add_argument("--ttl", type=int, default=TTL_S, help="seconds an acceptance counts (default: %(default)s)")
     return parser.parse_args(argv)
 
@@ -74,7 +77,7 @@ async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    clock, ike = SystemClock(), Ike(options.vici, tunnel=options.tunnel)
+    clock, ike = SystemClock(), Ike(options.vici, tunnel=options.tunnel, dead_peer_s=options.silence)
     started = loop.create_task(_start(options, ike, clock))
     stopping = loop.create_task(stopped.wait())
     await asyncio.wait({started, stopping}, return_when=asyncio.FIRST_COMPLETED)

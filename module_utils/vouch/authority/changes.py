@@ -25,6 +25,11 @@ class Changes:
         async with self._condition:
             self._condition.notify_all()
 
+    async def next(self, limit_s: float) -> None:
+        """Return after the next change, or after ``limit_s``."""
+        known = self.count
+        await self.until(lambda: self.count != known, limit_s)
+
     async def until(self, holds: Callable[[], bool], limit_s: float) -> None:
         """Return when ``holds``, which is looked at after each change, or after ``limit_s``."""
         with contextlib.suppress(TimeoutError):

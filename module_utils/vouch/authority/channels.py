@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
@@ -30,13 +29,14 @@ from .host import Host, states
 from .ike import Ike, connection, connection_name
 from .judging import Judge, Judged, ms_since
 from .link import opened
+from .locks import Locks
 from .messages import EvidenceQuestion, read_evidence_question
 from .notices import EarlyNotices, notice_about
 from .own import Own
 from .peering import PORT, ask_ready
 from .peers import REVOKED, Action, Ask, Load, PeerTable
 
-DECISION_S, AGAIN_S, TICK_S = 12.0, 60.0, 0.5
+DECISION_S, AGAIN_S, TICK_S, REST_S = 12.0, 60.0, 0.5, 2.0
 MAX_SIGNATURE_BYTES = 128
 
 
@@ -72,8 +72,7 @@ class Channels:
         self._judge = Judge(lambda: self.own, clock, ttl_s=ttl_s, port=peer_port)
         self._credentials: dict[str, bytes] = {}
         self._early = EarlyNotices()
-        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._loading, self._opening = Locks(), Locks()
         self._renewing = asyncio.Lock()
         self._answering: set[str] = set()
         self._ending: dict[str, str] = {}
@@ -221,9 +220,9 @@ class Channels:
 
     async def keep(self) -> None:
         """Do what is due, for ever; a fault of ours in a task ends it."""
-        complaint = ""
+        complaint, rest_s = "", TICK_S
         while True:
-            await asyncio.sleep(TICK_S)
+            await self.changes.next(rest_s)
             if self._broken is not None:
                 raise self._broken
             now_s = self.now_s()
@@ -231,10 +230,6 @@ class Channels:
                 await self._do(due)
             if not any(peer.asking for peer in self.table):
                 self._early.clear()
-            for locks in (self._loading, self._opening):
-                for address in [name for name in locks if self.table.find(name) is None]:
-                    if not locks[address].locked():
-                        del locks[address]
             for address in list(self._ending):
                 await self._end(address)
             try:
@@ -246,6 +241,8 @@ class Channels:
                 if complaint != error.code:
                     self._report(f"tried again: {error}")
                 complaint = error.code
+            busy = bool(self._ending or complaint)
+            rest_s = TICK_S if busy else min(max(self.table.due_s() - self.now_s(), TICK_S), REST_S)
 
     async def renew(self, before: Own) -> None:
         """Get another certificate for the same key, and have charon use it, unless somebody did since ``before``.
@@ -346,6 +343,7 @@ class Channels:
             name=channel_name(peer.host_id, peer.guest),
             certificate=peer.certificate,
             tunnel=self._ike.tunnel,
+            dead_peer_s=self._ike.dead_peer_s,
         )
         async with self._loading[peer.address]:
             try:

@@ -35,6 +35,7 @@ def connection(
     name: str,
     certificate: bytes,
     tunnel: bool = False,
+    dead_peer_s: int = DEAD_PEER_S,
 ) -> dict[str, Given]:
     """Return the connection to one peer, as ``load-conn`` takes it.
 
@@ -43,12 +44,13 @@ def connection(
         address, name, certificate: The peer's.
         tunnel: For a kernel without ESP, where charon does it itself (its plugin kernel-libipsec): that knows tunnels
             in UDP alone.
+        dead_peer_s: Seconds without a sign of life after which charon asks for one.
     """
     return {
         "version": "2",
         "mobike": "no",
         "unique": "replace",
-        "dpd_delay": f"{DEAD_PEER_S}s",
+        "dpd_delay": f"{dead_peer_s}s",
         "proposals": [IKE_PROPOSAL],
         "local_addrs": [own_address],
         "remote_addrs": [address],
@@ -81,14 +83,14 @@ class Ike:
 
     Args:
         path: Its socket.
-        tunnel: As ``connection``.
+        tunnel, dead_peer_s: As ``connection``.
 
     Raises:
         UnreachableError: as ``port.vici.Vici``.
     """
 
-    def __init__(self, path: str = SOCKET, *, tunnel: bool = False) -> None:
-        self._path, self.tunnel = path, tunnel
+    def __init__(self, path: str = SOCKET, *, tunnel: bool = False, dead_peer_s: int = DEAD_PEER_S) -> None:
+        self._path, self.tunnel, self.dead_peer_s = path, tunnel, dead_peer_s
         self._watch, self._gone = Vici(path), False
 
     def load_own(self, private_key: bytes, certificate: bytes) -> None:

@@ -19,6 +19,7 @@ Source: docs/channels.md, "Life of a peer".
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -231,6 +232,18 @@ class PeerTable:
             if now_s >= peer.next_s and (peer.wanted or peer.state == ACCEPTED):
                 actions += self._ask(peer, now_s)
         return actions
+
+    def due_s(self) -> float:
+        """Return when ``tick`` has something to do, unless something else happens before: Unix seconds, or infinity."""
+        times = [math.inf]
+        for peer in self._peers.values():
+            if peer.accepted is not None:
+                times.append(peer.accepted.expires_at_s)
+                if not peer.wanted:
+                    times.append(peer.heard_s + LIVES_UNHEARD * self._ttl_s)
+            if not peer.asking and (peer.wanted or peer.state == ACCEPTED):
+                times.append(peer.next_s)
+        return min(times)
 
     def _ask(self, peer: Peer, now_s: float) -> list[Action]:
         if peer.asking:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,18 @@ def accepted(
         expires_at_s=int(at_s) + TTL_S,
         enrolment=host().enrolment,
     )
+
+
+def test_until_when_nothing_has_to_be_done() -> None:
+    found = table()
+    assert found.due_s() == math.inf
+    found.want(PEER, NOW_S)
+    # Its answer is awaited.
+    assert found.due_s() == math.inf
+    found.judged(accepted(), NOW_S)
+    assert found.due_s() == NOW_S + TTL_S / 2
+    found.tick(found.due_s())
+    assert found.due_s() == NOW_S + TTL_S
 
 
 def table() -> PeerTable:
@@ -301,7 +314,10 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 5, 30, 90]))
     def tick(self, seconds: float) -> None:
         self.now_s += seconds
-        self.take(self.table.tick(self.now_s))
+        due_s = self.table.due_s()
+        actions = self.table.tick(self.now_s)
+        assert not actions or due_s <= self.now_s
+        self.take(actions)
 
     @precondition(lambda self: self.asking)
     @rule(late_s=st.sampled_from([0, 20, 70]), other=st.booleans())
