@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 
 from .harness import ROOT, Measured, NotMeasuredError, at_most, row, use_tests
 
-FILES, MANY_FILES, FUNCTIONS = 16, 160, 18
+FILES, MANY_FILES, FUNCTIONS = 16, 162, 18
 PAIRS = 5
 JOBS = 2
 NOTARIES = ("node", "dispatch")
