@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import tempfile
@@ -17,12 +16,12 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from ..errors import UnreachableError, UsageError
+from .childend import end_of
 
 DEFAULT_TIMEOUT_S = 120.0
 MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 """Standard output that is kept; a program that writes more failed."""
 
-MAX_POLL_MS = (1 << 31) - 1
 STDERR_TAIL_BYTES = 2000
 """How much of standard error an error message shows."""
 
@@ -134,7 +133,7 @@ def run(
         except OSError as error:
             raise CommandError(argv[0], f"cannot be run: {error.strerror}", code="command.missing") from None
         try:
-            returncode = _end_of(process, timeout_s)
+            returncode = end_of(process, timeout_s)
         except subprocess.TimeoutExpired:
             _kill_group(process)
             raise CommandError(
@@ -152,19 +151,6 @@ def run(
             raise CommandError(argv[0], f"wrote more than {MAX_OUTPUT_BYTES} bytes", code="command.output")
         err.seek(0)
         return CommandResult(returncode=returncode, stdout=stdout, stderr=err.read(MAX_OUTPUT_BYTES))
-
-
-def _end_of(process: subprocess.Popen[bytes], timeout_s: float) -> int:
-    """Return the exit code; the kernel tells, where ``Popen.wait`` with a limit looks twenty times a second."""
-    handle = os.pidfd_open(process.pid)
-    try:
-        poll = select.poll()
-        poll.register(handle, select.POLLIN)
-        if not poll.poll(min(timeout_s * 1000, MAX_POLL_MS)):
-            raise subprocess.TimeoutExpired(process.args, timeout_s)
-    finally:
-        os.close(handle)
-    return process.wait()
 
 
 def _tail(stream: IO[bytes]) -> str:

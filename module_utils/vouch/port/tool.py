@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 
 from ..errors import UnreachableError
+from .childend import end_of
 
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 TAIL_BYTES = 1000
@@ -64,7 +65,7 @@ def run_tool(argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"", pass_
         except OSError as error:
             raise ToolError(f"{argv[0]}: {error.strerror}", code="tool.missing") from None
         try:
-            code = process.wait(timeout_s)
+            code = end_of(process, timeout_s)
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
